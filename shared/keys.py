@@ -1,0 +1,56 @@
+"""The names of everything kept in Redis.
+
+All of one user carries the hash tag `{user}`, so that one user's state, stream and announcement
+are one atomic step on Redis Cluster too. What crosses slots (`task:`, `run:`, `open:`) is a hint.
+"""
+
+from __future__ import annotations
+
+import zlib
+from urllib.parse import quote
+
+OPEN_SHARDS = 16
+
+
+def _tag(user_id: str) -> str:
+    return quote(user_id, safe="")  # leaves no brace, colon or space
+
+
+def topic(user_id: str) -> str:
+    """The channel that announces a user's events."""
+    return f"user:{{{_tag(user_id)}}}"
+
+
+def stream(user_id: str) -> str:
+    """The user stream: a Redis Stream of the user's events."""
+    return f"{topic(user_id)}:stream"
+
+
+def run(user_id: str, run_id: str) -> str:
+    """The hash that is the authority on one run."""
+    return f"{topic(user_id)}:run:{run_id}"
+
+
+def sources(user_id: str) -> str:
+    """The sorted set of a user's source ids by the time of their latest run, in ms."""
+    return f"{topic(user_id)}:sources"
+
+
+def latest(user_id: str) -> str:
+    """The hash that maps each of a user's source ids to its latest run id."""
+    return f"{topic(user_id)}:latest"
+
+
+def task_pointer(task_id: str) -> str:
+    """Hint: the user, source and run of a bare task id."""
+    return f"task:{task_id}"
+
+
+def open_runs(run_id: str) -> str:
+    """Hint: the sorted set, one of sixteen, that holds this run by its next deadline in ms."""
+    return open_shard(zlib.crc32(run_id.encode()) % OPEN_SHARDS)
+
+
+def open_shard(number: int) -> str:
+    """Hint: sorted set `number` of the sixteen that hold open runs by next deadline in ms."""
+    return f"open:{number}"

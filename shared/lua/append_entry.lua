@@ -1,0 +1,23 @@
+-- append_entry: puts one event at the end of a user stream and announces it, as one step.
+-- Included by scripts; every key that they pass in is in the user's own slot.
+--
+-- Entry fields: p = id of the entry before it ('0-0' for none), t = the publisher's token,
+-- e = the event as a JSON object without its id. The body is never decoded: Lua would turn []
+-- into {} and large integers into floats. Only the id is spliced in.
+-- Announcement: "<prev> <id> <frame>", the frame as it goes to every client.
+
+local function last_id(stream)
+  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  return newest and newest[1] or '0-0'
+end
+
+-- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'), maxlen, ttl_ms}
+local function append_entry(to, token, body)
+  local prev = last_id(to.stream)
+  local id = redis.call('XADD', to.stream, 'MAXLEN', '~', to.maxlen, '*',
+    'p', prev, 't', token, 'e', body)
+  redis.call('PEXPIRE', to.stream, to.ttl_ms)
+  local frame = 'id: ' .. id .. '\ndata: {"id":"' .. id .. '",' .. string.sub(body, 2) .. '\n\n'
+  redis.call(to.publish, to.channel, prev .. ' ' .. id .. ' ' .. frame)
+  return id, prev
+end

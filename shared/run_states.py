@@ -1,0 +1,86 @@
+"""Runs as they stand: what a client fetches at page load and after a truncation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from shared import keys
+from shared.connections import redis_client
+from shared.errors import RedisUnavailable
+from shared.events import to_iso
+from shared.scripts import script
+from shared.settings import get_settings
+
+MOST = 200
+_JSON_FIELDS = (
+    "name",
+    "attempt",
+    "stage",
+    "done",
+    "total",
+    "unit",
+    "percent",
+    "error",
+    "result",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """One source's latest run. `stage` to `unit` are None until there is progress to show."""
+
+    source_id: str
+    run_id: str
+    name: str
+    status: str
+    attempt: int
+    stage: str | None
+    done: int | None
+    total: int | None
+    unit: str | None
+    percent: int
+    accepted_at: str
+    updated_at: str
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+
+
+def list_runs(user_id: str, source_id: str = "") -> tuple[str, list[RunState]]:
+    """A user's newest runs, at most 200, or one source's, and the cursor that belongs to them.
+
+    Watching from that cursor shows every later change, and none that the states already hold.
+
+    Raises:
+        RedisUnavailable: Redis did not answer.
+    """
+    client = redis_client(get_settings().require_redis_url())
+    run_keys = [keys.stream(user_id), keys.sources(user_id), keys.latest(user_id)]
+    try:
+        cursor, rows = script("list_runs").run(
+            client, run_keys, [keys.run(user_id, ""), MOST, source_id]
+        )
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnavailable from error
+    return cursor.decode(), [_state(*row) for row in rows]
+
+
+def _state(source_id: bytes, run_id: bytes, pairs: list[bytes]) -> RunState:
+    row = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+    return RunState(
+        source_id=source_id.decode(),
+        run_id=run_id.decode(),
+        status=row["status"],
+        accepted_at=_moment(row["accepted_ms"]),
+        updated_at=_moment(row["updated_ms"]),
+        # the rest is JSON text in the run's hash; empty is not there
+        **{name: json.loads(row[name] or "null") for name in _JSON_FIELDS},
+    )
+
+
+def _moment(ms: str) -> str:
+    return to_iso(datetime.fromtimestamp(int(ms) / 1000, UTC))

@@ -1,0 +1,56 @@
+"""The Lua steps: each file under `shared/lua` is one atomic step, documented at its top.
+
+A line `-- include: name` in a file's head puts another file before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+INCLUDE = "-- include: "
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua step: its whole text and the SHA-1 that Redis knows it by."""
+
+    text: str
+    sha: str
+
+    def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Runs the step in one round trip; the very first time on a server takes two."""
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *args)
+
+    async def read(
+        self, client: redis.asyncio.Redis, keys: Sequence[str], args: Sequence[Any]
+    ) -> Any:
+        """Runs a step that only reads, from asyncio."""
+        try:
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await client.eval(self.text, len(keys), *keys, *args)
+
+
+@cache
+def script(name: str) -> Script:
+    """Returns the step in `shared/lua/<name>.lua`, with what it includes."""
+    text = _read(name)
+    included = [line[len(INCLUDE) :] for line in text.splitlines() if line.startswith(INCLUDE)]
+    whole = "\n".join([_read(other) for other in included] + [text])
+    return Script(whole, hashlib.sha1(whole.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    return (files("shared") / "lua" / f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Every setting, read once from the environment into one typed, frozen object.
+
+Names and defaults are those of the settings reference. A value that is not taken ends the process
+with a sentence that says which variable is wrong, what it got and what it takes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from pydantic import Field, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """The settings of a process. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True)
+
+    enable_sse_push: bool = True
+    events_stream_maxlen: PositiveInt = 1000
+    events_stream_ttl_seconds: PositiveInt = 604_800
+    event_max_bytes: PositiveInt = 16_384
+    sse_keepalive_seconds: float = Field(default=15, gt=0)
+    events_replay_max_per_request: PositiveInt = 200
+    ingest_lease_seconds: PositiveInt = 30
+    ingest_queue_timeout_seconds: PositiveInt = 86_400
+    ingest_state_ttl_seconds: PositiveInt = 2_592_000
+    ingest_max_deliveries: PositiveInt = 5
+    upload_max_bytes: PositiveInt = 52_428_800
+    redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
+    database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
+    celery_broker_url: str | None = None
+    celery_result_backend: str | None = None
+    auth_type: Literal["none"] = "none"
+    allow_anonymous: bool = False
+    worker_imports: str = ""
+
+    def require_redis_url(self) -> str:
+        """Returns `REDIS_URL`; raises SettingsError where it is not set."""
+        return self.redis_url or _missing("REDIS_URL", "redis://localhost:6379/0")
+
+    def require_database_url(self) -> str:
+        """Returns `DATABASE_URL`; raises SettingsError where it is not set."""
+        return self.database_url or _missing("DATABASE_URL", "postgresql://user@localhost/app")
+
+    @property
+    def broker_url(self) -> str | None:
+        """The URL of Celery's broker: `CELERY_BROKER_URL`, else `REDIS_URL`."""
+        return self.celery_broker_url or self.redis_url
+
+    @property
+    def result_backend(self) -> str | None:
+        """The URL of Celery's result backend: `CELERY_RESULT_BACKEND`, else `REDIS_URL`."""
+        return self.celery_result_backend or self.redis_url
+
+    @property
+    def worker_import_names(self) -> list[str]:
+        """The module names in `WORKER_IMPORTS`."""
+        return [name.strip() for name in self.worker_imports.split(",") if name.strip()]
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Returns this process's settings, read from the environment at the first call.
+
+    Raises:
+        SettingsError: a variable has a value that is not taken; the message names all such.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(dict(e)) for e in error.errors())) from error
+
+
+def _missing(variable: str, example: str) -> str:
+    raise SettingsError(
+        f"{variable} is not set. It takes a URL such as {example}; "
+        "'eventstream dev' starts an embedded server where it is unset."
+    )
+
+
+_TAKES = {
+    "redis_url": "a URL that starts with redis://, rediss:// or unix://",
+    "database_url": "a URL that starts with postgresql://",
+}
+
+
+def _sentence(error: dict[str, object]) -> str:
+    location = error["loc"]
+    name = str(location[0]) if isinstance(location, tuple) and location else "a setting"
+    takes = _TAKES.get(name) or _takes(str(error["type"]), error.get("ctx"))
+    got = error.get("input")
+    # A URL may hold a password: what it got stays out of logs.
+    shown = "a value of another form" if name.endswith("_url") else repr(got)
+    return f"{name.upper()} is wrong: got {shown}, takes {takes}."
+
+
+def _takes(kind: str, context: object) -> str:
+    detail = context if isinstance(context, dict) else {}
+    if kind.startswith("bool"):
+        return "true or false"
+    if kind == "literal_error":
+        return str(detail.get("expected"))
+    if kind == "greater_than":
+        return f"a number greater than {detail.get('gt')}"
+    if kind.startswith("int"):
+        return "a whole number greater than 0"
+    if kind.startswith("float"):
+        return "a number greater than 0"
+    return "another value"

@@ -1,0 +1,264 @@
+"""Uploads: the bytes of a run's files, on their way through Postgres from web to worker.
+
+Processes share no disk. Bytes travel in pieces of 1 MiB, so that no file is ever held in memory,
+and are gone when the run has ended.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import IO, Any, Protocol
+
+import psycopg
+
+from shared.errors import EventStreamError
+from shared.text import is_storable, label
+
+PIECE_BYTES = 1024 * 1024
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class UploadTooLarge(EventStreamError):
+    """The upload is larger than is taken."""
+
+
+class UploadGone(EventStreamError):
+    """The uploaded bytes are no longer there."""
+
+
+class UnusableName(EventStreamError):
+    """A user id or Idempotency-Key can't hold a NUL character or half a surrogate pair."""
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes; none at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that comes in. The name is a label; nothing is ever opened by it."""
+
+    name: str
+    media_type: str
+    stream: Readable
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an upload became; `created` is False where its Idempotency-Key named an earlier one."""
+
+    source_id: str
+    run_id: str
+    task_id: str
+    name: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a run. `member` is 0 for one as uploaded, else its place in an archive, from 1."""
+
+    id: str
+    source_id: str
+    run_id: str
+    position: int
+    member: int
+    name: str
+    media_type: str
+    size: int
+
+
+def store(
+    connection: Connection,
+    *,
+    user_id: str,
+    name: str,
+    files: Iterable[Upload],
+    source_id: str,
+    run_id: str,
+    task_id: str,
+    idempotency_key: str | None = None,
+    max_bytes: int,
+) -> Stored:
+    """Stores an upload as a new source, whole or not at all.
+
+    The same user and Idempotency-Key get what the first call stored, and no file is read again;
+    of two calls at once the later waits for the earlier (a unique constraint decides).
+
+    Args:
+        connection: the rows are there for others when its transaction is committed.
+        user_id: who owns the source.
+        name: the source's name, as its user sees it.
+        files: read one after another.
+        source_id: a uuid.
+        run_id: names the run that will ingest it.
+        task_id: the id of that run's task.
+        idempotency_key: what the client calls this upload.
+        max_bytes: the most that all files may have together.
+
+    Raises:
+        UploadTooLarge: nothing was stored.
+        UnusableName: nothing was stored.
+    """
+    if not all(map(is_storable, (user_id, idempotency_key or ""))):
+        raise UnusableName
+    with connection.transaction():
+        row = connection.execute(
+            "INSERT INTO sources (id, user_id, name, run_id, task_id, idempotency_key)"
+            " VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (user_id, idempotency_key) DO NOTHING"
+            " RETURNING id::text, run_id, task_id, name, true",
+            (source_id, user_id, label(name), run_id, task_id, idempotency_key),
+        ).fetchone()
+        if row is None:
+            return _earlier(connection, user_id, idempotency_key)
+        _store_files(connection, source_id, run_id, files, max_bytes)
+        return Stored(*row)
+
+
+def _earlier(connection: Connection, user_id: str, idempotency_key: str | None) -> Stored:
+    row = connection.execute(
+        "SELECT id::text, run_id, task_id, name, false FROM sources"
+        " WHERE user_id = %s AND idempotency_key = %s",
+        (user_id, idempotency_key),
+    ).fetchone()
+    if row is None:  # it was deleted in this moment
+        raise UploadGone
+    return Stored(*row)
+
+
+def _store_files(
+    connection: Connection, source_id: str, run_id: str, files: Iterable[Upload], max_bytes: int
+) -> None:
+    left = max_bytes
+    for position, upload in enumerate(files):
+        file = StoredFile("", source_id, run_id, position, 0, upload.name, upload.media_type, 0)
+        left -= add(connection, file, upload.stream, max_bytes=left).size
+
+
+def add(
+    connection: Connection, file: StoredFile, stream: Readable, *, max_bytes: int
+) -> StoredFile:
+    """Stores one more file of a run; returns it with its id and size.
+
+    Where the stream raises, nothing of the file stays, and the exception goes on.
+
+    Raises:
+        UploadTooLarge: the stream holds more than `max_bytes`.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            "INSERT INTO upload_files (source_id, run_id, position, member, name, media_type)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id::text, name, media_type",
+            (
+                file.source_id,
+                file.run_id,
+                file.position,
+                file.member,
+                label(file.name),
+                label(file.media_type),
+            ),
+        ).fetchone()
+        assert row is not None
+        file_id, name, media_type = row
+        size = _store_pieces(connection, file_id, stream, max_bytes)
+        connection.execute("UPDATE upload_files SET size = %s WHERE id = %s", (size, file_id))
+    return replace(file, id=file_id, name=name, media_type=media_type, size=size)
+
+
+def _store_pieces(connection: Connection, file_id: str, stream: Readable, max_bytes: int) -> int:
+    size = 0
+    for number, piece in enumerate(_pieces(stream)):
+        size += len(piece)
+        if size > max_bytes:
+            raise UploadTooLarge
+        connection.execute(
+            "INSERT INTO upload_chunks (file_id, number, data) VALUES (%s, %s, %b)",
+            (file_id, number, piece),
+        )
+    return size
+
+
+def _pieces(stream: Readable) -> Iterator[bytes]:
+    """Cuts a stream into pieces of one size, also where `read` returns less than asked for."""
+    piece = bytearray()
+    while part := stream.read(PIECE_BYTES - len(piece)):
+        piece += part
+        if len(piece) == PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+_COLUMNS = "id::text, source_id::text, run_id, position, member, name, media_type, size"
+
+
+def files(connection: Connection, run_id: str) -> list[StoredFile]:
+    """Returns a run's files in order, the members of an archive in its place."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM upload_files WHERE run_id = %s ORDER BY position, member",
+        (run_id,),
+    )
+    return [StoredFile(*row) for row in rows]
+
+
+def find(connection: Connection, file_id: str) -> StoredFile:
+    """Returns one file.
+
+    Raises:
+        UploadGone: it is not there.
+    """
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM upload_files WHERE id = %s", (file_id,)
+    ).fetchone()
+    if row is None:
+        raise UploadGone
+    return StoredFile(*row)
+
+
+@contextmanager
+def open_file(connection: Connection, file: StoredFile) -> Iterator[IO[bytes]]:
+    """Lends a temporary copy of a file's bytes, at its start. One over 1 MiB lies on disk.
+
+    Raises:
+        UploadGone: not all of its bytes are there.
+    """
+    with tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES) as copy:
+        number = 0
+        while row := connection.execute(
+            "SELECT data FROM upload_chunks WHERE file_id = %s AND number = %s",
+            (file.id, number),
+            binary=True,
+        ).fetchone():
+            copy.write(row[0])
+            number += 1
+        if copy.tell() != file.size:
+            raise UploadGone
+        copy.seek(0)
+        yield copy
+
+
+def remove(connection: Connection, file_id: str) -> None:
+    """Deletes one file and its bytes."""
+    connection.execute("DELETE FROM upload_files WHERE id = %s", (file_id,))
+
+
+def delete(connection: Connection, run_id: str) -> int:
+    """Deletes a run's files and their bytes; returns how many files."""
+    return connection.execute("DELETE FROM upload_files WHERE run_id = %s", (run_id,)).rowcount
+
+
+def prune(connection: Connection, older_than: timedelta) -> int:
+    """Deletes the files, and their bytes, that are older; returns how many files."""
+    return connection.execute(
+        "DELETE FROM upload_files WHERE created_at < now() - %s", (older_than,)
+    ).rowcount

@@ -1,0 +1,119 @@
+"""Journal one: a user's events in a Redis Stream, appended and read in atomic steps."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from shared import keys, wire
+from shared.errors import RedisUnavailable
+from shared.outbox import Step
+from shared.scripts import script
+from shared.settings import Settings
+
+PUBLISH = "PUBLISH"
+
+
+class Status(StrEnum):
+    """What a journal says of a cursor."""
+
+    OK = "ok"
+    TRIMMED = "trimmed"
+    JOURNAL_RESET = "journal_reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journaled event: its id and its frame."""
+
+    id: str
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries past a position, and whether more remain.
+
+    `start` is the position that the entries follow: the cursor asked for, unless status says
+    that what lies between is gone.
+    """
+
+    status: Status
+    start: str
+    oldest_id: str | None
+    entries: list[Entry]
+    more: bool
+
+
+def append_step(settings: Settings, user_id: str, body: str) -> Step:
+    """The step that appends an encoded event and announces it; a repetition appends nothing."""
+    token = secrets.token_hex(8)
+    head = [
+        keys.topic(user_id),
+        PUBLISH,
+        settings.events_stream_maxlen,
+        settings.events_stream_ttl_seconds * 1000,
+        token,
+    ]
+    return Step(
+        script("append"),
+        [keys.stream(user_id)],
+        [*head, "", body],
+        retry_args=[*head, "1", body],
+    )
+
+
+class UserStream:
+    """The reading side, from asyncio."""
+
+    def __init__(self, client: redis.asyncio.Redis, user_id: str) -> None:
+        self._client = client
+        self._key = keys.stream(user_id)
+        self.topic = keys.topic(user_id)
+
+    async def last_id(self) -> str:
+        """The id of the newest entry, `0-0` for an empty stream.
+
+        Raises:
+            RedisUnavailable: Redis did not answer.
+        """
+        with _redis_errors():
+            newest: Any = await self._client.xrevrange(self._key, count=1)
+        return newest[0][0].decode() if newest else wire.ORIGIN
+
+    async def read_after(self, cursor: str, limit: int) -> Page:
+        """Reads at most `limit` entries past a well-formed cursor, checked in the same step.
+
+        Raises:
+            RedisUnavailable: Redis did not answer.
+        """
+        with _redis_errors():
+            reply = await script("read_after").read(self._client, [self._key], [cursor, limit])
+        status, start, oldest, rows = reply
+        return Page(
+            Status(status.decode()),
+            start.decode(),
+            oldest.decode() or None,
+            [_entry(row) for row in rows[:limit]],
+            more=len(rows) > limit,
+        )
+
+
+@contextmanager
+def _redis_errors() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnavailable from error
+
+
+def _entry(row: tuple[bytes, list[bytes]]) -> Entry:
+    entry_id, fields = row[0].decode(), row[1]
+    return Entry(entry_id, wire.event_frame(entry_id, fields[5]))

@@ -1,0 +1,63 @@
+"""The wire format of Server-Sent Events: frames and cursors (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from shared.errors import MalformedCursor
+from shared.events import BACKLOG_TRUNCATED, to_json
+
+CONNECTED = b": connected\n\n"
+KEEPALIVE = b": keepalive\n\n"
+PUSH_DISABLED = b": push_disabled\n\n"
+ORIGIN = "0-0"  # the position before a journal's first entry
+
+_CURSOR = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_LARGEST = 2**64 - 1
+
+
+def parse_cursor(text: str | None) -> str | None:
+    """Returns a cursor as `ms-seq`, or None for an absent one (None or empty).
+
+    `ms` means `ms-0`; `0` is the position before the first entry.
+
+    Raises:
+        MalformedCursor: the text is no Redis Stream id.
+    """
+    if not text:
+        return None
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise MalformedCursor
+    ms, seq = int(match[1]), int(match[2] or 0)
+    if max(ms, seq) > _LARGEST:
+        raise MalformedCursor
+    return f"{ms}-{seq}"
+
+
+def cursor_key(cursor: str) -> tuple[int, int]:
+    """A well-formed cursor's place in the order of a stream."""
+    ms, _, seq = cursor.partition("-")
+    return int(ms), int(seq)
+
+
+def retry_frame(low_ms: int, high_ms: int) -> bytes:
+    """A jittered reconnection time. EventSource keeps the last one across connections."""
+    return b"retry: %d\n\n" % random.randint(low_ms, high_ms)
+
+
+def prime_frame(cursor: str) -> bytes:
+    """An id without data: moves a client's cursor and fires nothing."""
+    return f"id: {cursor}\n\n".encode()
+
+
+def event_frame(entry_id: str, body: bytes) -> bytes:
+    """The frame of one entry: byte for byte what the append step announces."""
+    return b'id: %b\ndata: {"id":"%b",%b\n\n' % (entry_id.encode(), entry_id.encode(), body[1:])
+
+
+def truncated_frame(reason: str, oldest_retained_id: str | None, cursor: str) -> bytes:
+    """The notice that entries after a client's cursor are gone, or can't be proven present."""
+    payload = {"reason": reason, "oldest_retained_id": oldest_retained_id, "cursor": cursor}
+    return f"data: {to_json({'type': BACKLOG_TRUNCATED, 'payload': payload})}\n\n".encode()

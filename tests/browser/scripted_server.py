@@ -1,0 +1,117 @@
+"""The page's own files with scripted answers behind them, for turns that no real run takes on cue.
+
+Serves by intercepting the browser's requests; nothing listens on a port.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Page, Route
+
+STATIC = Path(__file__).parents[2] / "web" / "static"
+ORIGIN = "http://page.test"
+SOURCE = "7d0f6f9e-0000-4000-8000-000000000001"
+RUN = "7d0f6f9e-0000-4000-8000-000000000002"
+MOMENT = "2026-01-01T00:00:00.000Z"
+
+Json = dict[str, Any]
+
+
+def event(cursor: str, kind: str, attempt: int = 1, **payload: Any) -> Json:
+    """An envelope of the one scripted run."""
+    return {
+        "id": cursor,
+        "type": f"source.ingest.{kind}",
+        "ts": MOMENT,
+        "scope": {"kind": "source", "id": SOURCE},
+        "payload": {"run_id": RUN, "name": "report.md", "attempt": attempt, **payload},
+    }
+
+
+def state(**fields: Any) -> Json:
+    """The one scripted run as `GET /api/sources` shows it."""
+    shown = dict.fromkeys(("stage", "done", "total", "unit", "error", "result"))
+    identity = {"source_id": SOURCE, "run_id": RUN, "name": "report.md"}
+    moments = {"accepted_at": MOMENT, "updated_at": MOMENT}
+    return {**shown, **identity, **moments, "attempt": 1, "percent": 0, **fields}
+
+
+def frames(*events: Json) -> str:
+    """Events as a stream's text, ids where they have one; the reader comes back at once."""
+    records = [
+        (f"id: {each['id']}\n" if "id" in each else "") + f"data: {json.dumps(each)}\n\n"
+        for each in events
+    ]
+    return "retry: 50\n\n" + "".join(records)
+
+
+@dataclass
+class ScriptedServer:
+    """Answers a page. Streams are given one at a time; a request without one waits for it.
+
+    `stream_cursors` are those in the requests' URLs: the header with which EventSource itself
+    comes back is not shown to an interceptor.
+    """
+
+    page: Page
+    cursor: str = "1-0"
+    sources: Sequence[Json] = ()
+    stream_cursors: list[str] = field(default_factory=list)
+    upload_keys: list[str] = field(default_factory=list)
+    upload_answers: list[tuple[int, Json] | None] = field(default_factory=list)
+    _waiting: list[Route] = field(default_factory=list)
+    _streams: list[tuple[int, str]] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Opens the page."""
+        self.page.route(f"{ORIGIN}/**", self._answer)
+        self.page.goto(f"{ORIGIN}/")
+
+    def send(self, *events: Json) -> None:
+        """Answers the next request for the stream with these events, and ends the response."""
+        self._give(200, frames(*events))
+
+    def refuse(self, status: int) -> None:
+        """Answers the next request for the stream with a status."""
+        self._give(status, "{}")
+
+    def _give(self, status: int, body: str) -> None:
+        self._streams.append((status, body))
+        self._match()
+
+    def _match(self) -> None:
+        while self._waiting and self._streams:
+            status, body = self._streams.pop(0)
+            kind = "text/event-stream" if status == 200 else "application/json"
+            self._waiting.pop(0).fulfill(status=status, body=body, content_type=kind)
+
+    def _answer(self, route: Route) -> None:
+        parts = urlsplit(route.request.url)
+        if parts.path == "/api/events":
+            self.stream_cursors += parse_qs(parts.query)["last_event_id"]
+            self._waiting.append(route)
+            self._match()
+        elif parts.path == "/api/sources" and route.request.method == "POST":
+            self._answer_upload(route)
+        elif parts.path == "/api/sources":
+            body = {"success": True, "cursor": self.cursor, "sources": list(self.sources)}
+            route.fulfill(json=body)
+        else:
+            name = parts.path.removeprefix("/static/").strip("/") or "index.html"
+            kind = mimetypes.guess_type(name)[0]
+            route.fulfill(body=(STATIC / name).read_bytes(), content_type=kind)
+
+    def _answer_upload(self, route: Route) -> None:
+        self.upload_keys.append(route.request.headers["idempotency-key"])
+        answer = self.upload_answers.pop(0)
+        if answer is None:
+            route.abort("connectionreset")
+        else:
+            route.fulfill(status=answer[0], json=answer[1])

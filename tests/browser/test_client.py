@@ -1,0 +1,161 @@
+"""The page's client, turn by turn: what it makes of events, of gaps and of refusals."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+from tests.browser.scripted_server import SOURCE, Json, ScriptedServer, event, state
+
+pytestmark = pytest.mark.browser
+
+PARSING: Json = {"stage": "parse", "total": 20, "unit": "files"}
+
+
+@pytest.fixture
+def server(page: Page) -> ScriptedServer:
+    return ScriptedServer(page)
+
+
+@pytest.fixture
+def toast(page: Page) -> Locator:
+    return page.locator(".toast")
+
+
+def bar_percent(toast: Locator) -> Locator:
+    return toast.locator("[role=progressbar]")
+
+
+def test_it_watches_from_the_cursor_of_the_state_it_painted(server: ScriptedServer) -> None:
+    server.cursor = "5-3"
+    server.send()
+    server.open()
+    expect(server.page.locator("#badge")).to_have_text("Live")
+    assert server.stream_cursors[0] == "5-3"
+
+
+def test_a_bar_never_falls_within_an_attempt_and_no_event_counts_twice(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    server.send(
+        event("2-0", "queued", attempt=0, percent=0),
+        event("2-1", "started", percent=0),
+        event("2-2", "progress", **PARSING, done=12, percent=40),
+        event("2-3", "progress", **PARSING, done=11, percent=30),
+        event("2-2", "completed", percent=100, seconds=1.0, files=1, chunks=1, characters=1),
+    )
+    expect(toast.locator(".toast-line")).to_have_text("Parsing 11 of 20 files")
+    expect(bar_percent(toast)).to_have_attribute("aria-valuenow", "40")
+    expect(toast.locator(".toast-percent")).to_have_text("40%")
+
+
+def test_a_new_attempt_starts_over_and_late_words_of_the_old_one_are_ignored(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    error = {"code": "away", "message": "The store was away.", "retryable": True}
+    server.send(
+        event("2-1", "progress", **PARSING, done=12, percent=40),
+        event("2-2", "retrying", percent=40, error=error, eta="2099-01-01T00:00:00.000Z"),
+    )
+    expect(toast).to_have_attribute("data-status", "retrying")
+    expect(toast.locator(".toast-line")).to_have_text(
+        re.compile(r"The store was away\. Next try in \d+ s\.")
+    )
+    server.send(
+        event("3-0", "started", attempt=2, percent=0),
+        event("3-1", "progress", attempt=1, **PARSING, done=13, percent=50),
+    )
+    expect(toast.locator(".toast-line")).to_have_text("Starting · attempt 2")
+    expect(bar_percent(toast)).to_have_attribute("aria-valuenow", "0")
+
+
+def test_a_dismissed_run_comes_back_to_say_how_it_ended(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    toast.get_by_role("button", name="Dismiss report.md").click()
+    expect(toast).to_have_count(0)
+    server.send(event("2-0", "progress", **PARSING, done=9, percent=45))
+    expect(server.page.locator(".source .chip")).to_have_text("45%")
+    expect(toast).to_have_count(0)
+    error = {"code": "empty", "message": "There is no text in it.", "retryable": False}
+    server.send(event("3-0", "failed", percent=45, seconds=2.0, error=error))
+    expect(toast).to_have_attribute("data-status", "failed")
+    expect(toast.locator(".toast-line")).to_have_text("There is no text in it.")
+    expect(server.page.locator("#announcer")).to_contain_text("There is no text in it.")
+
+
+def test_after_a_truncation_the_state_is_fetched_painted_and_followed(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.cursor = "900-0"
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    expect(toast).to_have_attribute("data-status", "running")
+    server.cursor = "3-0"  # a journal that was reset starts from lower ids
+    server.sources = [state(status="stalled", percent=60)]
+    cut = {"type": "backlog.truncated", "payload": {"reason": "journal_reset", "cursor": "2-0"}}
+    server.send(cut, event("3-0", "progress", **PARSING, done=1, percent=5))
+    expect(toast).to_have_attribute("data-status", "stalled")
+    expect(bar_percent(toast)).to_have_attribute("aria-valuenow", "60")
+    server.send(event("4-0", "cancelled", reason="superseded"))
+    expect(toast).to_have_attribute("data-status", "cancelled")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refused_stream_is_asked_for_again_from_the_last_event(
+    server: ScriptedServer, status: int
+) -> None:
+    server.open()
+    server.send(event("2-0", "started", percent=0))
+    server.refuse(status)
+    server.refuse(status)
+    server.send(event("3-0", "progress", **PARSING, done=1, percent=5))
+    expect(server.page.locator(".toast-line")).to_have_text("Parsing 1 of 20 files")
+    assert server.stream_cursors[2:4] == ["2-0", "2-0"]
+
+
+def test_a_long_interruption_shows_in_the_badge(server: ScriptedServer) -> None:
+    server.send()
+    server.open()
+    badge = server.page.locator("#badge")
+    expect(badge).to_have_text("Live")
+    expect(badge).to_have_text("Reconnecting")
+    server.send()
+    expect(badge).to_have_text("Live")
+
+
+def test_a_refused_upload_says_the_servers_sentence(server: ScriptedServer, toast: Locator) -> None:
+    sentence = "An upload may have 50 MiB; this one has more."
+    server.upload_answers = [(413, {"success": False, "message": sentence, "error": "too_large"})]
+    server.open()
+    choose(server.page)
+    expect(toast).to_have_attribute("data-status", "failed")
+    expect(toast.locator(".toast-line")).to_have_text(sentence)
+    expect(toast.get_by_role("button", name="Try again")).to_be_hidden()
+
+
+def test_an_upload_that_broke_off_is_sent_again_under_the_same_key(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    taken = {"success": True, "source_id": SOURCE, "run_id": "r", "task_id": "t", "cursor": "1-0"}
+    server.upload_answers = [None, (202, taken)]
+    server.open()
+    choose(server.page)
+    toast.get_by_role("button", name="Try again").click()
+    expect(toast).to_have_attribute("data-source", SOURCE)
+    assert len(server.upload_keys) == 2
+    assert len(set(server.upload_keys)) == 1
+    server.send(event("2-0", "queued", attempt=0, percent=0))
+    expect(toast.locator(".toast-line")).to_have_text("Waiting for a worker")
+    expect(toast).to_have_count(1)
+
+
+def choose(page: Page) -> None:
+    content: FilePayload = {"name": "report.md", "mimeType": "text/markdown", "buffer": b"# Report"}
+    page.set_input_files("#files", content)

@@ -1,0 +1,180 @@
+"""What tests of every tier use: real servers, one pair for each test process, and a clean
+environment. The servers end with the test process, also when it is killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from shared.connections import close_pools
+from shared.migrate import migrate
+from shared.settings import Settings, get_settings
+from worker.cli.children import stop
+from worker.cli.embedded import wait_until_answering
+from worker.cli.postgres_server import PROGRAMS_VARIABLE, PostgresServer
+from worker.cli.redis_server import BINARY_VARIABLE, RedisServer
+
+_PREFIX = "eventstream-test-"
+_TEMPLATE = "migrated"
+_STOP_SECONDS = 5
+
+
+class RunningRedis:
+    """The session's Redis. A test that stops it starts it again, on the same port."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def pid(self) -> int:
+        return self._server.child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._server.child.running
+
+    def start(self) -> None:
+        """Starts it, if it isn't running, with what it held."""
+        if not self.running:
+            self._server.launch(same_port=True)
+            wait_until_answering(self._server)
+
+    def stop(self) -> None:
+        """Stops it in good order."""
+        stop([self._server.child], _STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self._server.child.kill()
+
+
+class RunningPostgres:
+    """The session's PostgreSQL."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def pid(self) -> int:
+        return self._server.child.pid
+
+    def url_of(self, database: str) -> str:
+        """The URL of one of its databases."""
+        return self.url.rpartition("/")[0] + "/" + database
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keeps the settings of whoever runs the tests out of them."""
+    binaries = {BINARY_VARIABLE, PROGRAMS_VARIABLE}  # where things are, not how they behave
+    settings = {name.upper() for name in Settings.model_fields}
+    prefixes = ("EVENTSTREAM_", "CELERY_", "FLASK_", "UVICORN_", "FORCE_COLOR", "NO_COLOR")
+    for name in list(os.environ):
+        if name.upper() in settings or (name.startswith(prefixes) and name not in binaries):
+            monkeypatch.delenv(name)
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """Where this test process keeps its servers' data: in memory, where the machine has that."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    with ExitStack() as held:
+        with _locked(place):  # one at a time, or a new folder would look abandoned
+            _remove_abandoned(place)
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+            held.enter_context(_locked(folder))
+        folder.chmod(0o711)  # PostgreSQL may run as another account
+        yield folder
+        shutil.rmtree(folder)
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Removes what killed test processes left: folders whose lock nobody holds."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        try:
+            with _locked(folder, fcntl.LOCK_NB):
+                shutil.rmtree(folder)
+        except (BlockingIOError, FileNotFoundError, PermissionError):
+            continue
+
+
+@contextmanager
+def _locked(folder: Path, mode: int = 0) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | mode)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_folder: Path) -> Iterator[RunningRedis]:
+    """A Redis of this test process's own."""
+    server = RedisServer(server_folder, secrets.token_hex(16), durable=False)
+    server.launch()
+    wait_until_answering(server)
+    yield RunningRedis(server)
+    stop([server.child], _STOP_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_folder: Path) -> Iterator[RunningPostgres]:
+    """A PostgreSQL of this test process's own, with a migrated database to copy."""
+    server = PostgresServer(server_folder, secrets.token_hex(16), durable=False)
+    server.launch()
+    wait_until_answering(server)
+    running = RunningPostgres(server)
+    _execute(running.url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+    migrate(running.url_of(_TEMPLATE))
+    yield running
+    stop([server.child], _STOP_SECONDS)
+
+
+@pytest.fixture
+def redis_url(redis_server: RunningRedis) -> str:
+    """The URL of a real, empty Redis."""
+    redis_server.start()
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def database_url(postgres_server: RunningPostgres) -> Iterator[str]:
+    """The URL of a real database that has every migration and no rows."""
+    name = sql.Identifier(f"test_{secrets.token_hex(8)}")
+    template = sql.Identifier(_TEMPLATE)
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    _execute(postgres_server.url, copy.format(name, template))
+    yield postgres_server.url_of(name.as_string().strip('"'))
+    close_pools()
+    _execute(postgres_server.url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def _execute(url: str, statement: sql.Composed) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)

@@ -1,0 +1,252 @@
+"""`GET /api/events` over real HTTP: the same behaviour through uvicorn and through `flask run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from shared import keys
+from shared.publisher import publish_user_event
+from tests.conftest import RunningRedis
+from tests.servers import WebServer, web_server
+from tests.sse import Reader, watch
+
+USER = "local"
+
+
+@pytest.fixture(scope="module", params=["asgi", "wsgi"])
+def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterator[WebServer]:
+    with web_server(request.param, redis_server.url, SSE_KEEPALIVE_SECONDS="0.5") as server:
+        yield server
+
+
+@pytest.fixture
+def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    return redis.Redis.from_url(redis_url)
+
+
+def publish(number: int = 1, start: int = 0) -> list[str]:
+    ids = [publish_user_event(USER, "test.event", {"n": start + i}) for i in range(number)]
+    assert all(ids)
+    return [str(entry_id) for entry_id in ids]
+
+
+def numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [event["payload"]["n"] for event in events]
+
+
+def eventually(check: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
+
+def subscribers(client: redis.Redis) -> int:
+    counted: Any = client.pubsub_numsub(keys.topic(USER))
+    return int(counted[0][1])
+
+
+def test_a_fresh_connection_is_primed_and_then_live(client: redis.Redis, server: WebServer) -> None:
+    last = publish(3)[-1]
+    with watch(server.url) as reader:
+        assert reader.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reader.response.headers["cache-control"] == "no-store"
+        assert reader.response.headers["x-accel-buffering"] == "no"
+        assert 2000 <= int(reader.block().fields["retry"]) <= 5000
+        assert reader.block().raw == ": connected"
+        assert reader.block().raw == f"id: {last}"
+        publish(1, start=10)
+        assert numbers(reader.events(1)) == [10]
+
+
+def test_an_empty_journal_primes_with_the_position_before_its_first_entry(
+    client: redis.Redis, server: WebServer
+) -> None:
+    with watch(server.url) as reader:
+        assert [reader.block().raw for _ in range(3)][2] == "id: 0-0"
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_cursor_gets_what_came_after_it(client: redis.Redis, server: WebServer, how: str) -> None:
+    ids = publish(5)
+    url, cursor = server.url, ids[1]
+    with httpx.Client(timeout=10, trust_env=False) as http:
+        query = f"?last_event_id={cursor}" if how == "query" else ""
+        headers = {"Last-Event-ID": cursor} if how == "header" else {}
+        with http.stream("GET", f"{url}/api/events{query}", headers=headers) as response:
+            assert numbers(Reader(response).events(3)) == [2, 3, 4]
+
+
+def test_live_and_replayed_frames_are_the_same_bytes(
+    client: redis.Redis, server: WebServer
+) -> None:
+    with watch(server.url) as live:
+        for _ in range(3):
+            live.block()
+        publish_user_event(USER, "test.event", {"n": 1, "list": [], "big": 2**60, "é": "\u2028"})
+        was_live = live.block().raw
+    with watch(server.url, "0") as replayed:
+        replayed.block()
+        replayed.block()
+        assert replayed.block().raw == was_live
+
+
+def test_nothing_is_missed_between_snapshot_and_tail(
+    client: redis.Redis, server: WebServer
+) -> None:
+    publish(150)
+    with watch(server.url, "0-0") as reader:
+        publish(100, start=150)
+        assert numbers(reader.events(250)) == list(range(250))
+
+
+def test_a_capped_snapshot_ends_the_response_and_the_next_one_goes_on(
+    client: redis.Redis, server: WebServer
+) -> None:
+    first = publish(450)[0]
+    with watch(server.url, first) as reader:
+        blocks = reader.rest()
+    events = [block.event for block in blocks if block.event]
+    assert numbers(events) == list(range(1, 201))
+    assert 100 <= int(blocks[-1].fields["retry"]) <= 300
+    with watch(server.url, events[-1]["id"]) as reader:
+        events = [block.event for block in reader.rest() if block.event]
+    assert numbers(events) == list(range(201, 401))
+    with watch(server.url, events[-1]["id"]) as reader:
+        publish(1, start=450)
+        assert numbers(reader.events(50)) == list(range(401, 451))
+
+
+@pytest.mark.parametrize("cursor", ["garbage", "-5", "1-2-3", "9" * 21])
+def test_a_malformed_cursor_is_told_and_the_stream_is_live(
+    client: redis.Redis, server: WebServer, cursor: str
+) -> None:
+    last = publish(2)[-1]
+    with watch(server.url, cursor) as reader:
+        notice = reader.events(1)[0]
+        assert notice["type"] == "backlog.truncated"
+        assert notice["payload"] == {
+            "reason": "malformed_cursor",
+            "oldest_retained_id": None,
+            "cursor": last,
+        }
+        assert reader.block().raw == f"id: {last}"
+        publish(1, start=9)
+        assert numbers(reader.events(1)) == [9]
+
+
+def test_a_trimmed_cursor_is_told_once_and_what_is_retained_follows(
+    client: redis.Redis, server: WebServer
+) -> None:
+    ids = publish(10)
+    client.xtrim(keys.stream(USER), maxlen=4, approximate=False)
+    with watch(server.url, ids[2]) as reader:
+        notice, *events = reader.events(5)
+        assert notice["payload"] == {
+            "reason": "trimmed",
+            "oldest_retained_id": ids[6],
+            "cursor": ids[5],
+        }
+        assert numbers(events) == [6, 7, 8, 9]
+    with watch(server.url, ids[5]) as reader:  # on the very edge: nothing was lost
+        assert numbers(reader.events(4)) == [6, 7, 8, 9]
+
+
+def test_a_cursor_of_another_life_of_the_stream_is_told(
+    client: redis.Redis, server: WebServer
+) -> None:
+    publish(2)
+    with watch(server.url, "99999999999999-0") as reader:
+        notice, *events = reader.events(3)
+        assert notice["payload"]["reason"] == "journal_reset"
+        assert numbers(events) == [0, 1]
+
+
+def test_silence_is_filled_with_keepalives(client: redis.Redis, server: WebServer) -> None:
+    with watch(server.url) as reader:
+        for _ in range(3):
+            reader.block()
+        assert [reader.block().raw for _ in range(2)] == [": keepalive"] * 2
+
+
+def test_a_client_that_leaves_releases_its_subscription(
+    client: redis.Redis, server: WebServer
+) -> None:
+    with watch(server.url) as reader, watch(server.url) as second:
+        reader.block()
+        second.block()
+        assert subscribers(client) == 1, "one subscription per process"
+    eventually(lambda: subscribers(client) == 0, "unsubscribed")
+
+
+def test_head_and_options_open_no_stream(client: redis.Redis, server: WebServer) -> None:
+    head = httpx.head(f"{server.url}/api/events", timeout=10, trust_env=False)
+    options = httpx.options(f"{server.url}/api/events", timeout=10, trust_env=False)
+    assert (head.status_code, options.status_code) == (200, 200)
+    assert head.headers["content-type"].startswith("text/event-stream")
+    assert subscribers(client) == 0
+
+
+def test_a_lost_pubsub_connection_loses_no_event(client: redis.Redis, server: WebServer) -> None:
+    with watch(server.url, "0") as reader:
+        publish(5)
+        assert numbers(reader.events(5)) == list(range(5))
+        client.client_kill_filter(_type="pubsub")
+        publish(20, start=5)
+        assert numbers(reader.events(20)) == list(range(5, 25))
+
+
+def test_push_can_be_switched_off(redis_server: RunningRedis) -> None:
+    with (
+        web_server("asgi", redis_server.url, ENABLE_SSE_PUSH="false") as server,
+        watch(server.url) as reader,
+    ):
+        assert [block.raw for block in reader.rest()] == [": push_disabled"]
+
+
+def test_sigterm_ends_open_streams_with_a_time_to_come_back(redis_server: RunningRedis) -> None:
+    with web_server("asgi", redis_server.url) as server, watch(server.url) as reader:
+        for _ in range(3):
+            reader.block()
+        began = time.monotonic()
+        os.kill(server.pid, signal.SIGTERM)
+        rest = reader.rest()
+        assert 1000 <= int(rest[-1].fields["retry"]) <= 10_000
+        server.wait()
+        assert time.monotonic() - began < 10
+
+
+def test_an_unreachable_redis_is_never_an_empty_success(tmp_path: Path) -> None:
+    with web_server("asgi", "redis://127.0.0.1:1/0") as server:
+        answer = httpx.get(f"{server.url}/api/events", timeout=10, trust_env=False)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json() == {
+        "success": False,
+        "message": "The event stream can't be reached just now. Please try again.",
+        "error": "unavailable",
+    }
+
+
+def test_web_does_not_start_where_a_setting_is_wrong() -> None:
+    import subprocess
+
+    environment = {"PATH": os.environ["PATH"], "REDIS_URL": "redis://127.0.0.1:1/0"}
+    command = [sys.executable, "-m", "uvicorn", "web.asgi:app", "--port", "0"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode != 0
+    assert "ALLOW_ANONYMOUS" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,134 @@
+"""Redis stops and comes back while events are published and streams are open."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from shared import keys, runs
+from shared.connections import redis_client
+from shared.errors import RedisUnavailable
+from shared.facts import Progress, Report, Started, Succeeded
+from shared.outbox import Outbox, Priority, Step, outbox
+from shared.publisher import publish_user_event
+from shared.settings import get_settings
+from shared.user_stream import append_step
+from tests.conftest import RunningRedis
+from tests.servers import web_server
+from tests.sse import watch
+
+USER = "local"
+
+
+@pytest.fixture
+def server(
+    redis_url: str, redis_server: RunningRedis, monkeypatch: pytest.MonkeyPatch
+) -> RunningRedis:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    return redis_server
+
+
+def publish_when_back(payload: dict[str, Any]) -> None:
+    deadline = time.monotonic() + 10
+    while publish_user_event(USER, "test.event", payload) is None or len(outbox()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def stored(url: str) -> list[Any]:
+    rows: Any = redis.Redis.from_url(url).xrange(keys.stream(USER))
+    return [json.loads(fields[b"e"])["payload"] for _, fields in rows]
+
+
+def test_events_wait_in_order_while_redis_is_away(server: RunningRedis) -> None:
+    publish_user_event(USER, "test.event", {"n": 0})
+    server.stop()
+    for n in range(1, 4):
+        assert publish_user_event(USER, "test.event", {"n": n}) is None
+    assert len(outbox()) == 3
+    server.start()
+    deadline = time.monotonic() + 10
+    while outbox().flush():
+        assert time.monotonic() < deadline
+    assert [p["n"] for p in stored(server.url)][-3:] == [1, 2, 3]
+
+
+def test_publishing_never_holds_up_a_task_for_long(server: RunningRedis) -> None:
+    server.stop()
+    began = time.monotonic()
+    for n in range(200):
+        publish_user_event(USER, "test.event", {"n": n})
+    assert time.monotonic() - began < 5, "the circuit is open: most don't even try"
+    server.start()
+    publish_when_back({"n": -1})
+
+
+def test_a_repeated_append_whose_reply_was_lost_is_done_once(server: RunningRedis) -> None:
+    client = redis_client(server.url)
+    step = append_step(get_settings(), USER, '{"type":"t","payload":{"n":1}}')
+    first = step.run(client)
+    assert step.retry_args is not None
+    step.args = step.retry_args
+    assert step.run(client) == first
+    assert len(stored(server.url)) == 1
+
+
+def test_a_full_outbox_drops_progress_first_and_ends_last(server: RunningRedis) -> None:
+    server.stop()
+    box = Outbox(lambda: redis_client(server.url), limit=4)
+    ref = runs.new_run(USER, "s", "s", final="T")
+    ends = [Step(_script(), [], [], Priority.TERMINAL) for _ in range(3)]
+    for step in [*ends[:2], Step(_script(), [], [], Priority.PROGRESS), ends[2]]:
+        box.send(step)
+    box.send(Step(_script(), [], [], Priority.NORMAL))
+    kept = [step.priority for step in box._pending]
+    assert kept == [Priority.TERMINAL] * 3 + [Priority.NORMAL]
+    assert box.lost == 1
+    server.start()
+    assert ref.final == "T"
+
+
+def _script() -> Any:
+    from shared.scripts import script
+
+    return script("append")
+
+
+def test_a_run_whose_end_had_to_wait_still_ends(server: RunningRedis) -> None:
+    ref = runs.new_run(USER, "s", "s", final="T")
+    runs.accept(ref)
+    runs.submit(ref, Started(task="T", nonce="n", retries=0, nesting=0, lost=True, timeout=False))
+    server.stop()
+    assert runs.submit(ref, Progress(task="T", nonce="n", reports=[Report("a", 1, 2)])) is None
+    assert runs.submit(ref, Succeeded(task="T", nonce="n")) is None
+    with pytest.raises(RedisUnavailable):
+        runs.accept(runs.new_run(USER, "t", "t", final="U"))
+    server.start()
+    deadline = time.monotonic() + 10
+    while outbox().flush():
+        assert time.monotonic() < deadline
+    rows: Any = redis.Redis.from_url(server.url).xrange(keys.stream(USER))
+    assert json.loads(rows[-1][1][b"e"])["type"] == "source.ingest.completed"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_open_streams_outlive_redis_and_are_told_what_it_lost(
+    server: RunningRedis, how: str
+) -> None:
+    with web_server("asgi", server.url, SSE_KEEPALIVE_SECONDS="0.5") as web:
+        publish_user_event(USER, "test.event", {"n": 0})
+        with watch(web.url, "0") as reader:
+            assert reader.events(1)[0]["payload"]["n"] == 0
+            getattr(server, how)()
+            server.start()
+            survived = len(stored(server.url))
+            publish_when_back({"n": 1})
+            event = reader.events(1)[0]
+            if event["type"] == "backlog.truncated":
+                assert not survived and event["payload"]["reason"] == "journal_reset"
+                event = reader.events(1)[0]
+            assert event["payload"]["n"] == 1

@@ -1,0 +1,356 @@
+"""The state of runs on a real Redis: what facts do, in order and out of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared import keys, runs
+from shared.facts import (
+    ErrorInfo,
+    Fact,
+    Failed,
+    HandedOver,
+    Interrupted,
+    Lost,
+    Progress,
+    Report,
+    Retrying,
+    Revoked,
+    Started,
+    Succeeded,
+)
+from shared.run_states import list_runs
+from shared.runs import RunRef
+
+USER = "al{i}ce"
+BROKEN = ErrorInfo("broken", "It is broken.")
+
+
+@pytest.fixture
+def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    return redis.Redis.from_url(redis_url)
+
+
+@pytest.fixture
+def ref(client: redis.Redis) -> RunRef:
+    ref = runs.new_run(USER, "source-1", 'a "file" <b>.pdf', final="T")
+    runs.accept(ref)
+    return ref
+
+
+def events(client: redis.Redis, source: str = "source-1") -> list[dict[str, Any]]:
+    rows: Any = client.xrange(keys.stream(USER))
+    found = [json.loads(fields[b"e"]) for _, fields in rows]
+    return [event for event in found if event["scope"]["id"] == source]
+
+
+def types(client: redis.Redis, source: str = "source-1") -> list[str]:
+    return [e["type"].removeprefix("source.ingest.") for e in events(client, source)]
+
+
+def started(task: str = "T", nonce: str = "n", retries: int = 0, nesting: int = 0) -> Started:
+    return Started(
+        task=task, nonce=nonce, retries=retries, nesting=nesting, lost=True, timeout=False
+    )
+
+
+def submit(ref: RunRef, fact: Fact) -> runs.Outcome:
+    outcome = runs.submit(ref, fact)
+    assert outcome is not None
+    return outcome
+
+
+def due_now(client: redis.Redis, ref: RunRef) -> None:
+    """Lets the time that progress is held back for have passed."""
+    client.hset(keys.run(USER, ref.run_id), "progress_ms", "0")
+
+
+def overdue(client: redis.Redis, ref: RunRef, task: str = "T") -> None:
+    """Lets a task's deadline have passed."""
+    key, field = keys.run(USER, ref.run_id), f"task:{task}"
+    words = (client.hget(key, field) or b"").split()
+    client.hset(key, field, b" ".join([*words[:-1], b"1"]))
+
+
+def test_a_run_goes_from_queued_to_completed(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")]))
+    outcome = submit(ref, Succeeded(task="T", nonce="n", result={"files": 1, "percent": 3}))
+    assert outcome.ended
+    assert types(client) == ["queued", "started", "progress", "progress", "completed"]
+    last = events(client)[-1]
+    assert last["payload"] == {
+        "run_id": ref.run_id,
+        "name": 'a "file" <b>.pdf',
+        "attempt": 1,
+        "percent": 100,
+        "seconds": last["payload"]["seconds"],
+        "files": 1,
+    }
+
+
+def test_accepting_twice_changes_nothing_and_the_cursor_is_from_before(
+    client: redis.Redis, redis_url: str
+) -> None:
+    ref = runs.new_run(USER, "source-1", "n", final="T")
+    assert runs.accept(ref).cursor == "0-0"
+    assert runs.accept(ref).verdict == "duplicate"
+    assert types(client) == ["queued"]
+
+
+def test_a_new_run_of_a_running_source_supersedes_the_first(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    second = runs.new_run(USER, "source-1", "again", final="T2")
+    runs.accept(second)
+    assert types(client) == ["queued", "cancelled", "queued"]
+    assert events(client)[1]["payload"]["reason"] == "superseded"
+    assert submit(ref, started()).verdict == "closed"
+
+
+def test_progress_is_held_back_and_its_last_value_gets_out(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    submit(ref, started())
+    for done in range(50):
+        outcome = submit(
+            ref, Progress(task="T", nonce="n", reports=[Report("parse", done, 50, "pages")])
+        )
+    assert types(client).count("progress") == 1
+    assert outcome.due_ms is not None and 0 < outcome.due_ms <= 250
+    due_now(client, ref)
+    submit(ref, Progress(task="T", nonce="n"))
+    assert events(client)[-1]["payload"]["done"] == 49
+    due_now(client, ref)
+    submit(ref, Progress(task="T", nonce="n"))
+    assert types(client).count("progress") == 2, "nothing visible changed"
+
+
+def test_stages_weigh_into_one_percent_that_never_falls(client: redis.Redis, ref: RunRef) -> None:
+    submit(
+        ref,
+        Started(
+            task="T",
+            nonce="n",
+            retries=0,
+            nesting=0,
+            lost=True,
+            timeout=False,
+            stages={"parse": 6, "index": 4},
+        ),
+    )
+    seen = []
+    for report in [
+        Report("parse", 1, 2, "pages"),
+        Report("parse", 2, 2, "pages", complete=True),
+        Report("index", 0, 10, "chunks"),
+        Report("index", 5, 10, "chunks"),
+        Report("index", 1, 10, "chunks"),
+    ]:
+        due_now(client, ref)
+        submit(ref, Progress(task="T", nonce="n", reports=[report]))
+        seen.append(events(client)[-1]["payload"]["percent"])
+    assert seen == [30, 60, 60, 80, 80]
+
+
+def test_a_fan_out_counts_each_member_once(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", parts=3, unit="files")]))
+    submit(ref, HandedOver(task="T", nonce="n"))
+    for member in "abc":
+        for nonce in ("first", "again"):  # redelivered in mid-work
+            submit(ref, started(member, nonce + member, nesting=1))
+            submit(
+                ref,
+                Progress(task=member, nonce=nonce + member, reports=[Report("parse", 1, 2)]),
+            )
+        submit(ref, Succeeded(task=member, nonce="again" + member))
+        assert submit(ref, Succeeded(task=member, nonce="again" + member)).verdict == "duplicate"
+    due_now(client, ref)
+    submit(ref, started("T", "body", nesting=1))
+    submit(ref, Progress(task="T", nonce="body", reports=[Report("index", 0, 1)]))
+    shown = [e["payload"] for e in events(client) if e["type"].endswith("progress")]
+    assert {(p["done"], p["total"], p["unit"]) for p in shown if p["stage"] == "parse"} <= {
+        (done, 3, "files") for done in range(4)
+    }
+    submit(ref, Succeeded(task="T", nonce="body"))
+    assert types(client)[-1] == "completed"
+
+
+def test_a_replaced_tasks_body_is_not_another_attempt(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started("T", "root"))
+    submit(ref, started("T", "body", nesting=1))  # it may start before the root's end is told
+    assert submit(ref, HandedOver(task="T", nonce="root")).verdict == "stale"
+    submit(ref, Succeeded(task="T", nonce="body"))
+    assert types(client) == ["queued", "started", "completed"]
+    assert events(client)[-1]["payload"]["attempt"] == 1
+
+
+def test_a_zombies_word_counts_for_nothing(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started(nonce="zombie"))
+    submit(ref, started(nonce="alive"))
+    assert submit(ref, Succeeded(task="T", nonce="zombie")).verdict == "stale"
+    assert submit(ref, Progress(task="T", nonce="zombie")).verdict == "stale"
+    assert submit(ref, Succeeded(task="T", nonce="alive")).ended
+    assert types(client) == ["queued", "started", "started", "completed"]
+
+
+def test_a_late_retry_signal_does_not_undo_the_next_attempt(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    retry = Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN)
+    submit(ref, started())
+    submit(ref, started(nonce="second", retries=1))
+    assert submit(ref, retry).verdict == "stale"
+    assert types(client) == ["queued", "started", "started"]
+
+
+def test_a_retry_says_when_and_why(client: redis.Redis, ref: RunRef) -> None:
+    eta = "2026-01-01T00:00:00.000Z"
+    submit(ref, started())
+    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    payload = events(client)[-1]["payload"]
+    assert (payload["eta"], payload["error"]["code"]) == (eta, "broken")
+    submit(ref, started(nonce="second", retries=1))
+    assert [e["payload"]["attempt"] for e in events(client)][-1] == 2
+
+
+def test_failed_carries_its_error_and_details(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    details = {"failed_files": [{"name": "a", "code": "broken", "message": "m"}]}
+    submit(ref, Failed(task="T", nonce="n", error=BROKEN, details=details))
+    payload = events(client)[-1]["payload"]
+    assert payload["error"] == {"code": "broken", "message": "It is broken.", "retryable": False}
+    assert payload["failed_files"] == details["failed_files"]
+    assert list_runs(USER)[1][0].error == payload["error"]
+
+
+def test_a_lost_child_is_final_only_where_nothing_comes_again(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    submit(ref, started())
+    submit(ref, Lost(task="T", error=BROKEN, cause="lost"))
+    assert types(client)[-1] == "stalled"
+    submit(ref, started(nonce="redelivered"))
+    submit(ref, Lost(task="T", error=BROKEN, cause="timeout"))
+    assert types(client)[-1] == "failed"
+
+
+def test_what_lapses_is_stalled_first_where_it_may_come_again(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    submit(ref, started())
+    assert runs.lapse(ref).status == "running"
+    overdue(client, ref)
+    assert runs.lapse(ref).status == "stalled"
+    overdue(client, ref)
+    assert runs.lapse(ref).status == "failed"
+    assert types(client) == ["queued", "started", "stalled", "failed"]
+    assert events(client)[-1]["payload"]["error"]["code"] == "worker_lost"
+
+
+def test_a_run_that_never_starts_fails(client: redis.Redis, ref: RunRef) -> None:
+    overdue(client, ref)
+    assert runs.lapse(ref).status == "failed"
+    assert events(client)[-1]["payload"]["error"]["code"] == "never_started"
+
+
+def test_a_task_that_kills_its_worker_is_stopped_after_its_deliveries(
+    client: redis.Redis, ref: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = [submit(ref, started(nonce=str(i))).verdict for i in range(7)]
+    assert verdicts == ["ok"] * 5 + ["closed"] * 2
+    assert events(client)[-1]["payload"]["error"]["code"] == "poison"
+
+
+def test_a_redelivery_wakes_a_stalled_run(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Interrupted(task="T", nonce="n"))
+    submit(ref, started(nonce="again"))
+    submit(ref, Succeeded(task="T", nonce="again"))
+    assert types(client) == ["queued", "started", "stalled", "started", "completed"]
+
+
+def test_started_makes_a_run_that_redis_forgot(client: redis.Redis) -> None:
+    ref = runs.new_run(USER, "source-1", "n", final="T")
+    submit(ref, started())
+    submit(ref, Succeeded(task="T", nonce="n"))
+    assert types(client) == ["queued", "started", "completed"]
+
+
+def test_the_list_has_the_cursor_that_belongs_to_it(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")]))
+    runs.accept(runs.new_run(USER, "source-2", "other", final="U"))
+    cursor, states = list_runs(USER)
+    newest: Any = client.xrevrange(keys.stream(USER), count=1)
+    assert cursor == newest[0][0].decode()
+    assert [state.source_id for state in states] == ["source-2", "source-1"]
+    assert (states[1].stage, states[1].done, states[1].total) == ("parse", 1, 4)
+    assert list_runs("someone else") == ("0-0", [])
+    assert [s.source_id for s in list_runs(USER, "source-2")[1]] == ["source-2"]
+
+
+def test_a_result_too_large_for_an_event_is_left_out(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Succeeded(task="T", nonce="n", result={"big": "x" * 20_000}))
+    assert "big" not in events(client)[-1]["payload"]
+    assert types(client)[-1] == "completed"
+
+
+FACTS: list[Fact] = [
+    started(),
+    started(nonce="n2"),
+    started(nonce="r1", retries=1),
+    started(nonce="b", nesting=1),
+    Progress(task="T", nonce="n", reports=[Report("parse", 1, 4)]),
+    Progress(task="T", nonce="r1", reports=[Report("parse", 3, 4)]),
+    Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN),
+    Interrupted(task="T", nonce="n"),
+    HandedOver(task="T", nonce="n"),
+    Lost(task="T", error=BROKEN, cause="lost"),
+    Lost(task="T", error=BROKEN, cause="timeout"),
+    Failed(task="T", nonce="n2", error=BROKEN),
+    Failed(task="m", nonce="m", error=BROKEN),
+    started("m", "m"),
+    Succeeded(task="m", nonce="m"),
+    Succeeded(task="T", nonce="n"),
+    Succeeded(task="T", nonce="r1"),
+    Succeeded(task="T", nonce="b"),
+    Revoked(task="T", expired=False),
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(FACTS), max_size=25))
+def test_any_order_loss_and_repetition_of_facts_ends_in_one_terminal(
+    client: redis.Redis, order: list[Fact]
+) -> None:
+    client.flushdb()
+    ref = runs.new_run(USER, "source-1", "n", final="T")
+    runs.accept(ref)
+    for fact in order:
+        submit(ref, fact)
+    for _ in range(3):  # the reaper, as often as it takes
+        for task in ("T", "m"):
+            if client.hexists(keys.run(USER, ref.run_id), f"task:{task}"):
+                overdue(client, ref, task)
+        runs.lapse(ref)
+    seen = types(client)
+    assert sum(kind in ("completed", "failed", "cancelled") for kind in seen) == 1
+    assert seen[-1] in ("completed", "failed", "cancelled")
+    assert seen.count("queued") == 1 and seen[0] == "queued"
+    attempts = [e["payload"]["attempt"] for e in events(client)]
+    assert attempts == sorted(attempts)
+    percents: dict[int, int] = {}
+    for event in events(client):
+        payload = event["payload"]
+        assert payload["percent"] >= percents.get(payload["attempt"], 0)
+        percents[payload["attempt"]] = payload["percent"]

@@ -1,0 +1,110 @@
+"""Real web and worker processes for tests; each dies with the test process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from worker.cli.children import Child, spawn
+
+DEADLINE_SECONDS = 30.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without its own settings, and with these."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default", **variables}
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stop(child: Child) -> None:
+    """Asks a child to stop, and kills it when it doesn't."""
+    child.ask_to_stop()
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while child.running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.kill()
+
+
+@dataclass
+class WebServer:
+    """A web process that takes connections."""
+
+    url: str
+    child: Child
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def wait(self) -> None:
+        """Waits until the process has ended."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while self.child.running:
+            assert time.monotonic() < deadline, self.child.last_lines()
+            time.sleep(0.02)
+
+
+@contextmanager
+def web_server(
+    face: str,
+    redis_url: str,
+    database_url: str = "postgresql://nobody@127.0.0.1:1/none",
+    **more: str,
+) -> Iterator[WebServer]:
+    """Runs web under uvicorn (`asgi`) or under `flask run` (`wsgi`)."""
+    port = free_port()
+    env = environment(
+        REDIS_URL=redis_url, DATABASE_URL=database_url, ALLOW_ANONYMOUS="true", **more
+    )
+    command = {
+        "asgi": [*_module("uvicorn"), "web.asgi:app", "--port", str(port)],
+        "wsgi": [*_module("flask"), "--app", "web", "run", "--port", str(port)],
+    }[face]
+    child = spawn(f"web-{face}", command, env=env)
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not _listens(port):
+            assert child.running, child.ended()
+            assert time.monotonic() < deadline, child.last_lines()
+            time.sleep(0.02)
+        yield WebServer(f"http://127.0.0.1:{port}", child)
+    finally:
+        stop(child)
+
+
+@contextmanager
+def celery_worker(redis_url: str, database_url: str, *options: str, **more: str) -> Iterator[Child]:
+    """Runs a worker until it is ready; `options` go to `celery worker`."""
+    env = environment(REDIS_URL=redis_url, DATABASE_URL=database_url, **more)
+    command = [*_module("celery"), "-A", "worker", "worker", "--loglevel", "INFO"]
+    quiet = ["--without-gossip", "--without-mingle"]
+    child = spawn("worker", [*command, *quiet, *options], env=env, ready_text=" ready.")
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not child.ready.wait(0.05):
+            assert child.running, child.ended()
+            assert time.monotonic() < deadline, child.last_lines()
+        yield child
+    finally:
+        stop(child)
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared.errors import EventRefused
+from shared.events import encode_body, to_json
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    colour: Colour
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime(2026, 1, 1, tzinfo=UTC), '"2026-01-01T00:00:00.000Z"'),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (Decimal("1.50"), '"1.50"'),
+        (Point(1, Colour.RED), '{"x":1,"colour":"red"}'),
+        ({"b", "a"}, '["a","b"]'),
+        ("é\u2028</script>", '"\\u00e9\\u2028</script>"'),
+        ("\ud800", '"\\ud800"'),
+        (2**63, "9223372036854775808"),
+    ],
+)
+def test_values_are_encoded_as_users_expect(value: Any, text: str) -> None:
+    assert to_json(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: {2: object()}}, b"x"])
+def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
+    with pytest.raises(EventRefused, match="not JSON"):
+        to_json(value)
+
+
+def test_a_body_has_the_members_of_an_event_in_order_and_no_id() -> None:
+    body = encode_body("alice", "a.b", {"x": 1}, scope={"kind": "k", "id": "1"}, max_bytes=1000)
+    assert list(json.loads(body)) == ["type", "ts", "user_id", "topic", "scope", "payload"]
+    assert json.loads(body)["topic"] == "user:alice"
+
+
+@pytest.mark.parametrize(
+    ("user", "event_type", "payload", "reason"),
+    [
+        ("", "a.b", {}, "user id"),
+        ("alice", "", {}, "type"),
+        ("alice", "a.b", [1], "mapping, not list"),
+        ("alice", "a.b", {"x": "y" * 1000}, "EVENT_MAX_BYTES allows 500"),
+    ],
+)
+def test_a_bad_event_is_refused_with_its_reason(
+    user: str, event_type: str, payload: Any, reason: str
+) -> None:
+    with pytest.raises(EventRefused, match=reason):
+        encode_body(user, event_type, payload, scope=None, max_bytes=500)

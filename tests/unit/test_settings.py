@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import get_settings
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    settings = get_settings()
+    assert settings.enable_sse_push
+    assert settings.events_stream_maxlen == 1000
+    assert settings.sse_keepalive_seconds == 15
+    assert settings.events_replay_max_per_request == 200
+    assert settings.upload_max_bytes == 50 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "takes"),
+    [
+        ("EVENTS_STREAM_MAXLEN", "-1", "a number greater than 0"),
+        ("EVENTS_STREAM_MAXLEN", "many", "a whole number greater than 0"),
+        ("SSE_KEEPALIVE_SECONDS", "0", "a number greater than 0"),
+        ("ENABLE_SSE_PUSH", "perhaps", "true or false"),
+        ("AUTH_TYPE", "basic", "'none'"),
+        ("REDIS_URL", "http://u:hunter2@x", "redis://"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_taken(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, takes: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as raised:
+        get_settings()
+    assert variable in str(raised.value)
+    assert takes in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_MAX_BYTES", "x")
+    monkeypatch.setenv("UPLOAD_MAX_BYTES", "y")
+    with pytest.raises(SettingsError, match=r"(?s)EVENT_MAX_BYTES.*UPLOAD_MAX_BYTES"):
+        get_settings()
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPLOAD_MAX_BYTES", "")
+    assert get_settings().upload_max_bytes == 52_428_800
+
+
+def test_a_missing_url_says_what_to_do() -> None:
+    with pytest.raises(SettingsError, match=r"REDIS_URL is not set.*eventstream dev"):
+        get_settings().require_redis_url()

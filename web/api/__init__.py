@@ -1,0 +1,3 @@
+"""The JSON endpoints, a blueprint each."""
+
+__all__: list[str] = []

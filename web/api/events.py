@@ -1,0 +1,25 @@
+"""`GET /api/events` under plain WSGI: the same driver, through the portal.
+
+Under ASGI the entrypoint answers this path before Flask sees it, but for HEAD and OPTIONS.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from web.api.user import request_user
+from web.portal import answer_user_events
+from web.stream import HEADERS, Request
+
+blueprint = Blueprint("events", __name__)
+
+
+@blueprint.get("/api/events")
+def user_events() -> Response:
+    """Streams the user's events; HEAD opens no stream."""
+    if request.method == "HEAD":
+        request_user()
+        return Response(status=200, headers=HEADERS)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    answer = answer_user_events(Request(headers, request.args.to_dict()))
+    return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)

@@ -1,0 +1,88 @@
+"""The Flask application: JSON endpoints, pages, and the WSGI face of the stream. `flask --app web`.
+
+Every error of an `/api` path is JSON: `{"success": false, "message": ..., "error": code}`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
+from shared.settings import get_settings
+from web.api import events, health, search, sources
+from web.auth import check_origin, check_settings
+from web.refusal import Refusal, unavailable
+
+STATIC = Path(__file__).parent / "static"
+FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
+MOST_FORM_PARTS = 10_000
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def create_app() -> Flask:
+    """Builds the application. Ends the process with a sentence where a setting is wrong."""
+    try:
+        settings = get_settings()
+        check_settings(settings)
+        settings.require_redis_url()
+        settings.require_database_url()
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
+    app = Flask("web", static_folder=str(STATIC), static_url_path="/static")
+    app.json.ensure_ascii = True  # type: ignore[attr-defined]
+    app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + FORM_OVERHEAD_BYTES
+    app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
+    for blueprint in (events.blueprint, sources.blueprint, search.blueprint, health.blueprint):
+        app.register_blueprint(blueprint)
+    app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
+    app.before_request(_check_write)
+    app.after_request(_secure)
+    app.register_error_handler(Refusal, _refusal)
+    app.register_error_handler(RedisUnavailable, lambda _: _refusal(unavailable("Redis")))
+    app.register_error_handler(PostgresUnavailable, lambda _: _refusal(unavailable("Postgres")))
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _check_write() -> None:
+    if request.method not in SAFE_METHODS:
+        check_origin({name.lower(): value for name, value in request.headers.items()})
+
+
+def _secure(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.path.startswith("/static/") or request.path == "/":
+        response.headers["Cache-Control"] = "no-cache"  # ask each time: files keep their names
+    return response
+
+
+def _refusal(refusal: Refusal) -> Response:
+    return Response(refusal.body, refusal.status, refusal.headers, content_type="application/json")
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    if not request.path.startswith("/api/") or error.code is None:
+        return error
+    code = error.name.lower().replace(" ", "_")
+    response = _refusal(Refusal(error.code, code, error.description or error.name))
+    response.headers.extend(
+        {
+            n: v
+            for n, v in error.get_headers()
+            if n.lower() not in ("content-type", "content-length")
+        }
+    )
+    return response

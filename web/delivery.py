@@ -1,0 +1,32 @@
+"""What all streams of one event loop share: settings, a Redis client, the hub, the drain flag."""
+
+from __future__ import annotations
+
+from shared.connections import async_redis_client
+from shared.settings import Settings
+from shared.user_stream import UserStream
+from web.hub import Hub
+
+
+class Delivery:
+    """Built inside the loop that it serves; `aclose` it there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.draining = False
+        self._client = async_redis_client(settings.require_redis_url())
+        self.hub = Hub(self._client)
+
+    def user_stream(self, user_id: str) -> UserStream:
+        """A user's journal."""
+        return UserStream(self._client, user_id)
+
+    def drain(self) -> None:
+        """Ends every stream, each with a jittered `retry:`, and takes no new one."""
+        self.draining = True
+        self.hub.wake_all()
+
+    async def aclose(self) -> None:
+        """Closes the hub and the client."""
+        await self.hub.aclose()
+        await self._client.aclose()

@@ -1,0 +1,33 @@
+"""A request that is turned away: a status, a code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from shared.errors import EventStreamError
+from shared.events import to_json
+
+TRY_AGAIN_SECONDS = 2
+
+
+class Refusal(EventStreamError):
+    """The request can't be served."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, retry_after_seconds: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = (
+            {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
+        )
+
+    @property
+    def body(self) -> str:
+        """The JSON answer."""
+        return to_json({"success": False, "message": str(self), "error": self.code})
+
+
+def unavailable(what: str) -> Refusal:
+    """503: something that this needs can't be reached just now."""
+    message = f"{what} can't be reached just now. Please try again."
+    return Refusal(503, "unavailable", message, retry_after_seconds=TRY_AGAIN_SECONDS)

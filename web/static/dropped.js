@@ -1,0 +1,52 @@
+/** What was dropped or picked, as sources: a name and its files with their paths. */
+
+/**
+ * Reads a drop, with the folders in it. Must be called while the drop event is handled.
+ * @param {DataTransfer} transfer
+ * @returns {Promise<{name: string, files: {file: File, path: string}[]}>} one source
+ */
+export async function readDrop(transfer) {
+  const items = [...transfer.items].filter(({ kind }) => kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  const files = (await Promise.all(entries.map(readEntry))).flat();
+  const folder = entries.length === 1 && entries[0].isDirectory ? entries[0].name : null;
+  return named(files, folder);
+}
+
+/** Reads a file picker; a picked folder is named in its files' relative paths. */
+export function readPicker(input) {
+  const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  const folder = input.webkitdirectory ? files[0]?.path.split("/")[0] : null;
+  return named(files.filter(isVisible), folder);
+}
+
+/** The same files, each as a source of its own. */
+export const apart = ({ files }) => files.map((each) => named([each], null));
+
+function named(files, folder) {
+  const [first, ...others] = files;
+  const name = others.length > 0 ? `${first?.file.name} and ${others.length} more` : first?.file.name;
+  return { name: folder ?? name, files };
+}
+
+// .DS_Store and the like come along with every folder, and nobody means them.
+const isVisible = ({ file }) => !file.name.startsWith(".");
+
+async function readEntry(entry) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file, path: entry.fullPath.replace(/^\//, "") }];
+  }
+  const children = await readFolder(entry.createReader());
+  return (await Promise.all(children.map(readEntry))).flat().filter(isVisible);
+}
+
+async function readFolder(reader) {
+  const children = [];
+  for (;;) {
+    // A reader gives some entries at a time, and none at the end.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return children;
+    children.push(...some);
+  }
+}

@@ -1,0 +1,30 @@
+/** The files of a run that failed, by name and reason, folded away until asked for. */
+
+import { element, setText } from "/static/elements.js";
+import { failedFiles } from "/static/runs.js";
+import { failureCount } from "/static/words.js";
+
+export class Failures {
+  #summary = element("summary");
+  #list = element("ul");
+  node = element("details", { class: "failures", hidden: true }, this.#summary, this.#list);
+
+  /** Shows what a run lost; nothing where there is nothing to add. */
+  show(run) {
+    const failed = failedFiles(run);
+    // Where the only file failed, the run's own error says it already.
+    this.node.hidden = failed.length < (run.status === "failed" ? 2 : 1);
+    if (this.node.hidden) return;
+    setText(this.#summary, failureCount(run));
+    this.#list.replaceChildren(
+      ...failed.map(({ name, message }) =>
+        element(
+          "li",
+          {},
+          element("span", { class: "failure-name" }, name),
+          element("span", { class: "failure-reason" }, message),
+        ),
+      ),
+    );
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * A bar with two phases. The transfer tints the track; the ingestion fills it. So the end of the
+ * transfer is never taken back: the server's percent grows over it.
+ */
+
+import { element } from "/static/elements.js";
+
+export class ProgressBar {
+  #transfer = element("span", { class: "bar-transfer" });
+  #fill = element("span", { class: "bar-fill" });
+  node = element(
+    "div",
+    { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 },
+    this.#transfer,
+    this.#fill,
+  );
+
+  /** @param {string} name what the bar belongs to, for assistive technology */
+  constructor(name) {
+    this.node.setAttribute("aria-label", name);
+  }
+
+  /** The transfer, as a fraction of 1. */
+  transferred(fraction) {
+    this.#transfer.style.setProperty("--fraction", fraction);
+    this.node.setAttribute("aria-valuetext", `${Math.round(fraction * 100)} percent sent`);
+  }
+
+  /** The ingestion, as the server's percent. */
+  ingested(percent) {
+    this.#transfer.style.setProperty("--fraction", 1);
+    this.#fill.style.setProperty("--fraction", percent / 100);
+    this.node.setAttribute("aria-valuenow", percent);
+    this.node.removeAttribute("aria-valuetext");
+  }
+}

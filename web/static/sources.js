@@ -1,0 +1,48 @@
+/** The user's sources, newest first: painted whole from the server's state, changed by events. */
+
+import { applyEvent } from "/static/runs.js";
+
+export class Sources {
+  #runs = new Map();
+  #watchers = [];
+
+  /**
+   * Tells of every change from here on.
+   * @param {(change: {runs: object[]|null, run: object|null}) => void} watcher gets the changed
+   *   run, or all of them after a painting
+   */
+  watch(watcher) {
+    this.#watchers.push(watcher);
+  }
+
+  /** All runs, newest first. */
+  list() {
+    return [...this.#runs.values()].sort((a, b) => b.accepted_at.localeCompare(a.accepted_at));
+  }
+
+  /** Takes the server's state in place of what was here. */
+  paint(runs) {
+    this.#runs = new Map(runs.map((run) => [run.source_id, withMemory(run, this.#runs)]));
+    this.#tell({ runs: this.list(), run: null });
+  }
+
+  /** Takes one event. */
+  apply(event) {
+    const before = this.#runs.get(event.scope?.id);
+    const run = applyEvent(before, event);
+    if (run === before) return;
+    this.#runs.set(run.source_id, run);
+    this.#tell({ runs: null, run });
+  }
+
+  #tell(change) {
+    for (const watcher of this.#watchers) watcher(change);
+  }
+}
+
+/** Keeps what only an event told, where the state speaks of the same end of the same run. */
+function withMemory(run, known) {
+  const before = known.get(run.source_id);
+  if (before?.run_id !== run.run_id || before.status !== run.status) return run;
+  return { ...before, ...run };
+}

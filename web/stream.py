@@ -1,0 +1,164 @@
+"""The one driver of an SSE response, for both faces: admit, subscribe, snapshot, tail.
+
+It pushes into a `send` of ASGI's form. Any doubt returns the stream to the journal from its own
+cursor; connecting and recovering are one path. Every refusal happens before the stream opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared import wire
+from shared.errors import MalformedCursor, RedisUnavailable
+from shared.user_stream import Page
+from web.auth import identify
+from web.delivery import Delivery
+from web.hub import Subscription
+from web.merge import Merge, State
+from web.refusal import Refusal, unavailable
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
+RECOVERY_SECONDS = 1.0
+RETRY_MS = (2000, 5000)
+RETRY_CAPPED_MS = (100, 300)
+RETRY_DRAINED_MS = (1000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the driver needs of a request: headers by lower-case name, and query parameters."""
+
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+
+
+class Journal(Protocol):
+    """A journal that can be streamed."""
+
+    topic: str
+
+    async def last_id(self) -> str:
+        """The cursor of its newest entry."""
+
+    async def read_after(self, cursor: str, limit: int) -> Page:
+        """A page past a cursor."""
+
+
+async def stream_user_events(delivery: Delivery, request: Request, send: Send) -> None:
+    """Answers `GET /api/events`: refused with a status, or streamed until either side ends it."""
+    try:
+        user_id = identify(request.headers)
+        if delivery.draining:
+            raise unavailable("The server")
+        if not delivery.settings.enable_sse_push:
+            await _open(send, wire.PUSH_DISABLED)
+            await _end(send)
+            return
+        await _Stream(delivery, delivery.user_stream(user_id), send).run(request)
+    except Refusal as refusal:
+        await _refuse(send, refusal)
+
+
+class _Stream:
+    def __init__(self, delivery: Delivery, journal: Journal, send: Send) -> None:
+        self._delivery = delivery
+        self._journal = journal
+        self._send = send
+        self._keepalive_seconds = delivery.settings.sse_keepalive_seconds
+
+    async def run(self, request: Request) -> None:
+        """Opens the stream once the subscription and the first page stand; else refuses."""
+        cap = self._delivery.settings.events_replay_max_per_request
+        try:
+            async with self._delivery.hub.subscribe(self._journal.topic) as subscription:
+                opening, cursor = await self._position(request)
+                merge = Merge(cursor, cap)
+                opening += await self._page(merge)
+                await _open(self._send, wire.retry_frame(*RETRY_MS) + wire.CONNECTED + opening)
+                await self._follow(merge, subscription)
+        except RedisUnavailable as error:  # before the stream opened: _follow answers its own
+            raise unavailable("The event stream") from error
+        await _end(self._send)
+
+    async def _position(self, request: Request) -> tuple[bytes, str]:
+        """What to send first, and the position to start from."""
+        text = request.headers.get("last-event-id") or request.query.get("last_event_id")
+        try:
+            cursor = wire.parse_cursor(text)
+        except MalformedCursor:
+            cursor = await self._journal.last_id()
+            notice = wire.truncated_frame("malformed_cursor", None, cursor)
+            return notice + wire.prime_frame(cursor), cursor
+        if cursor is not None:
+            return b"", cursor
+        cursor = await self._journal.last_id()
+        return wire.prime_frame(cursor), cursor
+
+    async def _page(self, merge: Merge) -> bytes:
+        return merge.page(await self._journal.read_after(merge.position, merge.want))
+
+    async def _follow(self, merge: Merge, subscription: Subscription) -> None:
+        while not self._delivery.draining:
+            match merge.state:
+                case State.ENDED:
+                    await _write(self._send, wire.retry_frame(*RETRY_CAPPED_MS))
+                    return
+                case State.CATCHING_UP:
+                    await self._catch_up(merge)
+                case State.LIVE:
+                    await self._tail(merge, subscription)
+        await _write(self._send, wire.retry_frame(*RETRY_DRAINED_MS))
+
+    async def _catch_up(self, merge: Merge) -> None:
+        try:
+            frames = await self._page(merge)
+        except RedisUnavailable:  # the cursor stays; the hub's return or the next try goes on
+            await _write(self._send, wire.KEEPALIVE)
+            await asyncio.sleep(RECOVERY_SECONDS)
+            return
+        if frames:
+            await _write(self._send, frames)
+
+    async def _tail(self, merge: Merge, subscription: Subscription) -> None:
+        if not await subscription.wait(self._keepalive_seconds):
+            await _write(self._send, wire.KEEPALIVE)
+            return
+        announcements, missed = subscription.take()
+        if missed:
+            merge.doubt()
+        frames = b"".join([merge.announce(each) for each in announcements])
+        if frames:
+            await _write(self._send, frames)
+
+
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    headers = {"Content-Type": "application/json", **refusal.headers}
+    await _start(send, refusal.status, headers)
+    await send({"type": "http.response.body", "body": refusal.body.encode()})
+
+
+async def _open(send: Send, first: bytes) -> None:
+    await _start(send, 200, HEADERS)
+    await _write(send, first)
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def _write(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _end(send: Send) -> None:
+    await send({"type": "http.response.body", "body": b""})

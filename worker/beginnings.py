@@ -1,0 +1,119 @@
+"""How a tracked task begins: the start gate before its body, and the run named in its message.
+
+`before_start` is the one place in Celery that can keep a body from running.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.exceptions import Ignore
+
+from shared.facts import Accepted, Started
+from shared.runs import HEADER, RunRef, new_run, point_to, submit
+from worker.execution import Execution, current, enter
+from worker.heartbeat import heartbeat
+
+log = logging.getLogger(__name__)
+
+
+def option(task: Any) -> Mapping[str, Any]:
+    """The task's `ingest` option; empty where it is not tracked."""
+    return getattr(task, "ingest", None) or {}
+
+
+def gate_all(sender: Celery, **_: Any) -> None:
+    """Puts the start gate before every tracked task that the application knows."""
+    for task in sender.tasks.values():
+        if option(task) and not getattr(type(task).before_start, "is_gate", False):
+            _gate(type(task))
+
+
+def _gate(task_class: Any) -> None:
+    own = task_class.before_start
+
+    @functools.wraps(own)
+    def before_start(task: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        _begin(task, task_id)
+        own(task, task_id, args, kwargs)
+
+    before_start.is_gate = True  # type: ignore[attr-defined]
+    before_start.__module__ = __name__  # Celery skips what comes from its own module
+    task_class.before_start = before_start
+
+
+def _begin(task: Any, task_id: str) -> None:
+    request = task.request
+    ref = RunRef.from_header((request.headers or {}).get(HEADER))
+    if ref is None:  # eager, or called without a message
+        return
+    beat = heartbeat()
+    execution = Execution(
+        ref, task_id, request.retries, request.replaced_task_nesting, beat.flush_later
+    )
+    lost, timeout = _comes_again(task)
+    outcome = submit(
+        ref,
+        Started(
+            task=task_id,
+            nonce=execution.nonce,
+            retries=request.retries,
+            nesting=request.replaced_task_nesting,
+            lost=lost,
+            timeout=timeout,
+            stages=option(task).get("stages", {}),
+        ),
+    )
+    if outcome is not None and outcome.verdict in ("closed", "duplicate"):
+        log.info("task %s is not run: its run %s is %s", task_id, ref.run_id, outcome.status)
+        raise Ignore
+    enter(execution)
+    beat.watch(execution)
+
+
+def _comes_again(task: Any) -> tuple[bool, bool]:
+    """Whether the broker redelivers after a lost worker, and after a hard time limit."""
+    conf = task.app.conf
+    lost = bool(task.acks_late) and bool(
+        task.reject_on_worker_lost or conf.task_reject_on_worker_lost
+    )
+    return lost, bool(task.acks_late) and not task.acks_on_failure_or_timeout
+
+
+def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
+    """before_task_publish: names the run in the message, and makes it exist if it is new."""
+    task = app.tasks.get(sender)
+    if HEADER in headers or not option(task):
+        return
+    owner = _owner(task, body[0], body[1])
+    if owner is None:
+        log.error("task %s is not tracked: %r names no user and source", sender, option(task))
+        return
+    user_id, source_id = owner
+    execution = current()
+    if execution and (execution.ref.user_id, execution.ref.source_id) == owner:
+        execution.dispatched = True
+        ref = execution.ref
+    else:
+        ref = new_run(user_id, source_id, source_id, final=headers["id"])
+        submit(ref, Accepted())
+    headers[HEADER] = ref.to_header()
+    try:
+        point_to(ref, headers["id"])
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        log.warning("no pointer from task %s to its run: %s", headers["id"], error)
+
+
+def _owner(task: Any, args: Any, kwargs: Any) -> tuple[str, str] | None:
+    try:
+        arguments = inspect.signature(task.run).bind_partial(*args, **kwargs).arguments
+        user_id, source_id = (arguments[option(task)[key]] for key in ("user", "source"))
+    except (KeyError, TypeError):
+        return None
+    return (str(user_id), str(source_id)) if user_id and source_id else None

@@ -1,0 +1,160 @@
+"""Events on a screen: live bars, one for each source, on a terminal; else one line an event."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from shared.events import BACKLOG_TRUNCATED
+
+_PREFIX = "source.ingest."
+_NAME_WIDTH = 32
+_COLOURS = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "retrying": "yellow",
+    "stalled": "yellow",
+}
+
+
+class View(Protocol):
+    """Something that shows events, each a line of JSON."""
+
+    def show(self, line: str) -> None:
+        """Shows one event."""
+
+
+@dataclass(slots=True)
+class Bar:
+    """What is known of one source, from its events in order."""
+
+    name: str = ""
+    state: str = "queued"
+    percent: float = 0
+    detail: str = ""
+
+    def apply(self, state: str, payload: Mapping[str, Any]) -> None:
+        """Takes in one event: `state` is the last word of its type."""
+        self.state = "running" if state in ("started", "progress") else state
+        self.name = printable(str(payload.get("name") or self.name))
+        self.percent = float(payload.get("percent") or self.percent)
+        if state == "started":
+            self.percent = float(payload.get("percent") or 0)
+        self.detail = printable(_detail(state, payload))
+
+
+def printable(text: str) -> str:
+    """A text of strangers without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def _detail(state: str, payload: Mapping[str, Any]) -> str:
+    match state:
+        case "progress":
+            return _counted(payload)
+        case "completed":
+            return _produced(payload)
+        case "failed" | "retrying":
+            error = payload.get("error")
+            return str(error.get("message", "") if isinstance(error, Mapping) else error or "")
+        case "stalled" | "cancelled":
+            return str(payload.get("reason") or "")
+    return ""
+
+
+def _counted(payload: Mapping[str, Any]) -> str:
+    stage, done, total = payload.get("stage"), payload.get("done"), payload.get("total")
+    counted = f"{done}/{total}" if total else str(done or "")
+    return " ".join(str(word) for word in (stage, counted, payload.get("unit")) if word)
+
+
+def _produced(payload: Mapping[str, Any]) -> str:
+    failed = payload.get("failed_files") or []
+    parts = [f"{payload[key]} {key}" for key in ("files", "chunks") if payload.get(key) is not None]
+    parts += [f"{len(failed)} not read"] if failed else []
+    parts += [f"{payload['seconds']:.1f} s"] if payload.get("seconds") is not None else []
+    return ", ".join(parts)
+
+
+class Lines:
+    """One line an event, as it came."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, line: str) -> None:
+        """Writes the event and sends it on its way."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class Bars:
+    """Live bars on a terminal. What belongs to no source is written above them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, tuple[Bar, TaskID]] = {}
+
+    def show(self, line: str) -> None:
+        """Moves the bar of the event's source."""
+        event = json.loads(line)
+        kind, payload = str(event["type"]), event.get("payload") or {}
+        if not kind.startswith(_PREFIX):
+            self._write(kind, payload)
+            return
+        source_id = str((event.get("scope") or {}).get("id"))
+        if source_id not in self._bars:
+            self._bars[source_id] = Bar(), self._progress.add_task("", total=100, bar=Bar())
+        bar, task = self._bars[source_id]
+        bar.apply(kind.removeprefix(_PREFIX), payload)
+        self._progress.update(task, completed=bar.percent, bar=bar)
+
+    def _write(self, kind: str, payload: Mapping[str, Any]) -> None:
+        if kind == BACKLOG_TRUNCATED:
+            text = f"Some events are gone ({payload.get('reason')}); what follows is complete."
+        else:
+            text = f"{kind} {json.dumps(payload)}"
+        self._progress.console.print(Text(printable(text), style="dim"))
+
+
+class _BarText(TextColumn):
+    """A column of one of the bar's texts; never read as markup."""
+
+    def __init__(self, field: str, width: int | None = None) -> None:
+        super().__init__("", markup=False)
+        self._field = field
+        self._width = width
+
+    def render(self, task: Any) -> Text:
+        bar: Bar = task.fields["bar"]
+        text = Text(getattr(bar, self._field), style=_COLOURS.get(bar.state, ""), no_wrap=True)
+        if self._width is not None:
+            text.truncate(self._width, overflow="ellipsis", pad=True)
+        return text
+
+
+@contextmanager
+def view(stream: TextIO | None = None) -> Iterator[View]:
+    """Gives the view that fits where the output goes: bars on a terminal, else lines."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        yield Lines(stream)
+        return
+    columns = (
+        _BarText("name", _NAME_WIDTH),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _BarText("state", 9),
+        _BarText("detail"),
+    )
+    with Progress(*columns, console=Console(file=stream)) as progress:
+        yield Bars(progress)

@@ -1,0 +1,151 @@
+"""Following a user's events, as lines of JSON: from the user stream itself, or over HTTP.
+
+Both go on from their cursor after a lost connection, and both say `backlog.truncated` where
+something is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import redis
+from httpx_sse import EventSource, connect_sse
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared import keys, wire
+from shared.errors import EventStreamError, RedisUnavailable
+from shared.events import BACKLOG_TRUNCATED, to_json
+
+_BLOCK_MS = 5_000
+_SILENCE_SECONDS = 60  # several keepalives: a connection that says less is dead
+_CONNECT_SECONDS = 5
+_FIRST_RETRY_MS = 1_000  # until the server says otherwise
+_PAGE = 200
+
+
+class StreamRefused(EventStreamError):
+    """The server does not give this event stream."""
+
+
+def follow_journal(redis_url: str, user_id: str, cursor: str | None) -> Iterator[str]:
+    """Yields a user's events from their Redis Stream, for ever.
+
+    Args:
+        redis_url: where the stream is.
+        user_id: whose it is.
+        cursor: the position to begin after, well-formed; None for now.
+
+    Raises:
+        RedisUnavailable: Redis did not answer at the start; later it is waited for.
+    """
+    client = redis.Redis.from_url(
+        redis_url,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        socket_timeout=_BLOCK_MS / 1000 + _CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    key = keys.stream(user_id)
+    try:
+        position = cursor or _newest(client, key)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnavailable(f"Redis can't be reached: {error}") from error
+    while True:
+        try:
+            reply: Any = client.xread({key: position}, count=_PAGE, block=_BLOCK_MS)
+        except (redis.ConnectionError, redis.TimeoutError):
+            time.sleep(_FIRST_RETRY_MS / 1000)
+            continue
+        for entry_id, fields in reply[0][1] if reply else ():
+            before = fields[b"p"].decode()
+            if before != position:
+                yield _truncated(position, before)
+            position = entry_id.decode()
+            yield f'{{"id":"{position}",{fields[b"e"][1:].decode()}'
+
+
+def _newest(client: redis.Redis, key: str) -> str:
+    entries: Any = client.xrevrange(key, count=1)
+    return entries[0][0].decode() if entries else wire.ORIGIN
+
+
+def _truncated(position: str, before: str) -> str:
+    """The notice that entries between a position and the next entry are gone."""
+    trimmed = wire.cursor_key(position) < wire.cursor_key(before)
+    payload = {"reason": "trimmed" if trimmed else "journal_reset", "cursor": before}
+    return to_json({"type": BACKLOG_TRUNCATED, "payload": payload})
+
+
+def follow_http(
+    url: str,
+    cursor: str | None,
+    *,
+    opened: Callable[[], None] = lambda: None,
+    trust_env: bool = True,
+) -> Iterator[str]:
+    """Yields the events that a server sends at `/api/events`, for ever.
+
+    Args:
+        url: the server's address, `http://host:port`.
+        cursor: the position to begin after; None for now.
+        opened: called whenever the server has begun to answer.
+        trust_env: whether to go through the proxy that the environment names.
+
+    Raises:
+        StreamRefused: the server can't be reached at the start, or refuses.
+    """
+    retry_ms, connected = _FIRST_RETRY_MS, False
+    timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
+    with httpx.Client(timeout=timeout, trust_env=trust_env) as client:
+        while True:
+            headers = {"Last-Event-ID": cursor} if cursor else {}
+            try:
+                address = f"{url.rstrip('/')}/api/events"
+                with connect_sse(client, "GET", address, headers=headers) as source:
+                    wait_seconds = _refused_for(source)
+                    if wait_seconds is None:
+                        connected = True
+                        opened()
+                        for sse in source.iter_sse():
+                            cursor = sse.id or cursor
+                            retry_ms = retry_ms if sse.retry is None else sse.retry
+                            if sse.data:
+                                yield sse.data
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                wait_seconds = None
+                if not connected:
+                    raise StreamRefused(f"{url} can't be reached: {error}") from error
+            time.sleep(retry_ms / 1000 if wait_seconds is None else wait_seconds)
+
+
+def _refused_for(source: EventSource) -> float | None:
+    """None for an open stream; for one refused just now, the seconds to wait.
+
+    Raises:
+        StreamRefused: the refusal is for good, or what answers is no event stream.
+    """
+    response = source.response
+    if response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+        return float(response.headers.get("Retry-After", _FIRST_RETRY_MS / 1000))
+    if response.status_code != httpx.codes.OK:
+        raise StreamRefused(refusal_message(response))
+    kind = response.headers.get("Content-Type", "")
+    if not kind.startswith("text/event-stream"):
+        raise StreamRefused(f"{response.url} is no event stream but {kind or 'untyped'}.")
+    return None
+
+
+def refusal_message(response: httpx.Response) -> str:
+    """What a server says about a request that it refused, as one sentence."""
+    response.read()
+    try:
+        answer = response.json()
+    except json.JSONDecodeError:
+        answer = None
+    if isinstance(answer, dict) and isinstance(answer.get("message"), str):
+        return str(answer["message"])
+    return f"{response.url} answered {response.status_code} {response.reason_phrase}."
