@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
 from web.api import events, health, search, sources
 from web.auth import check_origin, check_settings
-from web.refusal import Refusal, unavailable
+from web.refusal import Refusal, too_large, unavailable
 
 STATIC = Path(__file__).parent / "static"
 FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
@@ -41,7 +41,7 @@ def create_app() -> Flask:
     except SettingsError as error:
         sys.exit(f"error: {error}")
     app = Flask("web", static_folder=str(STATIC), static_url_path="/static")
-    app.json.ensure_ascii = True  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + FORM_OVERHEAD_BYTES
     app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
     for blueprint in (events.blueprint, sources.blueprint, search.blueprint, health.blueprint):
@@ -76,6 +76,8 @@ def _refusal(refusal: Refusal) -> Response:
 def _http_error(error: HTTPException) -> Response | HTTPException:
     if not request.path.startswith("/api/") or error.code is None:
         return error
+    if isinstance(error, RequestEntityTooLarge):
+        return _refusal(too_large(get_settings().upload_max_bytes))
     code = error.name.lower().replace(" ", "_")
     response = _refusal(Refusal(error.code, code, error.description or error.name))
     response.headers.extend(

@@ -31,3 +31,9 @@ def unavailable(what: str) -> Refusal:
     """503: something that this needs can't be reached just now."""
     message = f"{what} can't be reached just now. Please try again."
     return Refusal(503, "unavailable", message, retry_after_seconds=TRY_AGAIN_SECONDS)
+
+
+def too_large(limit_bytes: int) -> Refusal:
+    """413: more bytes than an upload may have."""
+    message = f"An upload may have {limit_bytes / 1024 / 1024:g} MiB; this one has more."
+    return Refusal(413, "too_large", message)

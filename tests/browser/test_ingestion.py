@@ -136,7 +136,7 @@ def test_a_search_finds_what_was_ingested_and_highlights_it(
     expect(hit.locator(".hit-document")).to_have_text("garden.md")
     expect(hit.locator(".hit-snippet")).to_contain_text("turns towards the sun")
 
-    page.locator("#query").fill("xylophone-of-nowhere")
+    page.locator("#query").fill("zugzwang")
     expect(page.locator("#hits")).to_contain_text("Nothing found")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
@@ -17,12 +16,11 @@ from shared.runs import RunRef
 from shared.settings import get_settings
 from web.api.user import request_user
 from web.dispatch import start_run
-from web.refusal import Refusal
+from web.refusal import Refusal, too_large
 
 blueprint = Blueprint("sources", __name__)
 
 TASK = "worker.documents.ingest_source"
-LONGEST_NAME = 300
 LONGEST_KEY = 255
 
 
@@ -73,7 +71,7 @@ def _store(user_id: str, files: list[FileStorage]) -> uploads.Stored:
                 connection,
                 user_id=user_id,
                 name=_name(files),
-                files=[uploads.Upload(_label(f), _media_type(f), f.stream) for f in files],
+                files=[_upload(file) for file in files],
                 source_id=str(uuid4()),
                 run_id=str(uuid4()),
                 task_id=str(uuid4()),
@@ -81,22 +79,16 @@ def _store(user_id: str, files: list[FileStorage]) -> uploads.Stored:
                 max_bytes=limit,
             )
     except uploads.UploadTooLarge as error:
-        message = f"An upload may have {limit / 1024 / 1024:g} MiB; this one has more."
-        raise Refusal(413, "too_large", message) from error
+        raise too_large(limit) from error
 
 
 def _name(files: list[FileStorage]) -> str:
     given = (request.form.get("name") or "").strip()
-    if not given:
-        given = _label(files[0])
-        if len(files) > 1:
-            given = f"{given} and {len(files) - 1} more"
-    return given.replace("\x00", "")[:LONGEST_NAME] or "unnamed"
+    if given or len(files) == 1:
+        return given or str(files[0].filename)
+    return f"{files[0].filename} and {len(files) - 1} more"
 
 
-def _label(file: FileStorage) -> str:
-    return (file.filename or "").replace("\x00", "")[:LONGEST_NAME]
-
-
-def _media_type(file: FileStorage) -> str:
-    return file.mimetype or mimetypes.guess_type(_label(file))[0] or "application/octet-stream"
+def _upload(file: FileStorage) -> uploads.Upload:
+    media_type = file.mimetype or "application/octet-stream"
+    return uploads.Upload(str(file.filename), media_type, file.stream)

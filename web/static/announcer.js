@@ -15,12 +15,16 @@ export class Announcer {
     const turn = `${run.run_id} ${run.status}`;
     if (this.#told.get(run.source_id) === turn) return;
     this.#told.set(run.source_id, turn);
-    if (run.status === "running") this.say(`${run.name}: ${label(run.status)}`);
-    else this.say(`${run.name}: ${label(run.status)}. ${sentence(run)}`);
+    if (run.status === "running") this.#say(`${run.name}: ${label(run.status)}`);
+    else this.#say(`${run.name}: ${label(run.status)}. ${sentence(run)}`);
   }
 
-  /** Announces a sentence. */
-  say(text) {
+  /** Announces an upload that the server didn't get or didn't take. */
+  tellFailed({ name, error }) {
+    this.#say(`${name}: ${error.message}`);
+  }
+
+  #say(text) {
     this.#region.append(element("p", {}, text));
     while (this.#region.childElementCount > KEPT) this.#region.firstElementChild.remove();
   }

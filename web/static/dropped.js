@@ -15,7 +15,9 @@ export async function readDrop(transfer) {
 
 /** Reads a file picker; a picked folder is named in its files' relative paths. */
 export function readPicker(input) {
-  const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  const files = [...input.files].map((file) => {
+    return { file, path: file.webkitRelativePath || file.name };
+  });
   const folder = input.webkitdirectory ? files[0]?.path.split("/")[0] : null;
   return named(files.filter(isVisible), folder);
 }
@@ -25,8 +27,8 @@ export const apart = ({ files }) => files.map((each) => named([each], null));
 
 function named(files, folder) {
   const [first, ...others] = files;
-  const name = others.length > 0 ? `${first?.file.name} and ${others.length} more` : first?.file.name;
-  return { name: folder ?? name, files };
+  const more = others.length > 0 ? ` and ${others.length} more` : "";
+  return { name: folder ?? `${first?.file.name}${more}`, files };
 }
 
 // .DS_Store and the like come along with every folder, and nobody means them.

@@ -1,6 +1,6 @@
 /**
- * A bar with two phases. The transfer tints the track; the ingestion fills it. So the end of the
- * transfer is never taken back: the server's percent grows over it.
+ * A bar with two phases, each with a line of its own: the transfer, thin, and the ingestion over
+ * it. So the end of the transfer is never taken back when the server's percent starts to grow.
  */
 
 import { element } from "/static/elements.js";

@@ -60,7 +60,8 @@ export class Search {
   }
 
   #showIdle() {
-    this.#showNote("search", "Find any passage", "Type a few words. Hits show where they were found.");
+    const hint = "Type a few words. Hits show where they were found.";
+    this.#showNote("search", "Find any passage", hint);
   }
 
   #show(query, hits) {

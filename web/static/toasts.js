@@ -40,7 +40,7 @@ export class Toasts {
       if (row) this.#remove(row);
     } else if (upload.phase !== "accepted") {
       (row ?? this.#add(upload.name)).showUpload(upload);
-      if (upload.phase === "failed") this.#announcer.say(`${upload.name}: ${upload.error.message}`);
+      if (upload.phase === "failed") this.#announcer.tellFailed(upload);
     } else {
       this.#accept(row, upload);
     }
@@ -99,11 +99,12 @@ export class Toasts {
   }
 
   #close(row) {
-    if (!row.over) this.#dismissed.add(row.run?.run_id ?? row.upload.runId);
     const next = row.node.nextElementSibling ?? row.node.previousElementSibling;
-    this.#remove(row);
+    const runId = row.run?.run_id ?? row.upload.runId;
+    if (!row.over && runId) this.#dismissed.add(runId);
+    if (row.over || runId) this.#remove(row);
+    else this.#uploads.abort(row.upload); // takes its row along
     (this.#rowOf((r) => r.node === next) ?? byId("main")).focus({ preventScroll: true });
-    if (!row.run && !row.over && !row.upload.sourceId) this.#uploads.abort(row.upload);
   }
 
   #clearFinished() {

@@ -1,0 +1,65 @@
+"""The files in a tar archive, plain or gzipped; also a lone gzipped file.
+
+Read as a stream from front to back, so that every unpacked byte passes the count, also those of
+members that are skipped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from collections.abc import Iterator
+from typing import IO, cast
+
+from worker.documents.errors import TooManyFiles, UnreadableArchive
+from worker.documents.members import DAMAGE, Budget, Counted, Limits, Member
+
+_GZIP = b"\x1f\x8b"
+_ENTRIES_PER_FILE = 10  # folders and links count too
+
+
+class _StrictEntry(tarfile.TarInfo):
+    """A header. tarfile takes a damaged one for the end of the archive; here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictEntry:
+        try:
+            return super().fromtarfile(tarfile_)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise tarfile.SubsequentHeaderError(str(error)) from error
+
+
+def tar_members(file: IO[bytes], name: str, limits: Limits) -> Iterator[Member]:
+    """Yields its files; see `archives.members` for what is raised."""
+    zipped = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    source = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+    # Headers and padding pass the count too.
+    budget = Budget(limits.total_bytes + limits.files * tarfile.BLOCKSIZE * 4)
+    if zipped and not _is_tar(source, name):
+        yield Member(name.removesuffix(".gz"), Counted(lambda: source, budget, UnreadableArchive))
+        return
+    stream = Counted(lambda: source, budget, UnreadableArchive)
+    try:
+        yield from _files(cast(IO[bytes], stream), limits)
+    except (tarfile.TarError, *DAMAGE) as error:
+        raise UnreadableArchive from error
+
+
+def _is_tar(source: IO[bytes], name: str) -> bool:
+    try:
+        head = source.read(tarfile.BLOCKSIZE)
+        source.seek(0)
+    except DAMAGE as error:
+        raise UnreadableArchive from error
+    return head[257:262] == b"ustar" or name.lower().endswith((".tgz", ".tar.gz"))
+
+
+def _files(stream: IO[bytes], limits: Limits) -> Iterator[Member]:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictEntry) as archive:
+        for number, entry in enumerate(archive):
+            if number > limits.files * _ENTRIES_PER_FILE:
+                raise TooManyFiles(f"This archive holds more than {limits.files:,} files.")
+            contents = archive.extractfile(entry) if entry.isreg() else None
+            if contents is not None:
+                yield Member(entry.name, contents)
