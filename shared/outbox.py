@@ -50,6 +50,7 @@ class Step:
     priority: Priority = Priority.NORMAL
     retry_args: Sequence[Any] | None = None
     hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
+    on_reply: Callable[[Any], None] | None = None  # called with the reply, however late it comes
 
     def run(self, client: redis.Redis) -> Any:
         """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
@@ -86,33 +87,41 @@ class Outbox:
             self._pending.append(step)
             if len(self._pending) > self._limit:
                 self._drop_one()
-            return self._drain()
+            delivered = self._drain()
+        self._tell(delivered)
+        return delivered[-1][1] if delivered and delivered[-1][0] is step else None
 
     def flush(self) -> int:
         """Tries to deliver what waits; returns how many steps still do."""
         with self._lock:
-            self._drain()
-            return len(self._pending)
+            delivered = self._drain()
+        self._tell(delivered)
+        return len(self._pending)
 
-    def _drain(self) -> Any | None:
-        """Returns the reply to the last pending step, None when it was not delivered."""
-        reply = None
+    def _drain(self) -> list[tuple[Step, Any]]:
+        """Delivers in order until one can't be; returns what was delivered, with the replies."""
+        delivered: list[tuple[Step, Any]] = []
         while self._pending and time.monotonic() >= self._closed_until:
             step = self._pending[0]
             try:
-                reply = step.run(self._client())
+                delivered.append((step, step.run(self._client())))
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 self._closed_until = time.monotonic() + CIRCUIT_SECONDS
                 if step.retry_args is not None:
                     step.args = step.retry_args
                 log.warning("Redis is away (%s); %d steps wait", error, len(self._pending))
-                return None
+                break
             except redis.ResponseError:
-                reply = None
                 self.lost += 1
                 log.exception("Redis refused a step; it is lost")
             self._pending.popleft()
-        return None if self._pending else reply
+        return delivered
+
+    @staticmethod
+    def _tell(delivered: list[tuple[Step, Any]]) -> None:
+        for step, reply in delivered:
+            if step.on_reply is not None:
+                step.on_reply(reply)
 
     def _drop_one(self) -> None:
         lowest = min(step.priority for step in self._pending)
@@ -125,15 +134,18 @@ class Outbox:
 
 
 def deliver(step: Step) -> Any:
-    """Runs a step now, for callers who must know; nothing is kept for later.
+    """Runs a step now, for callers who must know, and returns its reply; nothing is kept for later.
 
     Raises:
         RedisUnavailable: Redis did not answer. The step may have been done all the same.
     """
     try:
-        return step.run(redis_client(get_settings().require_redis_url()))
+        reply = step.run(redis_client(get_settings().require_redis_url()))
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
+    if step.on_reply is not None:
+        step.on_reply(reply)
+    return reply
 
 
 def outbox() -> Outbox:

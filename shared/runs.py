@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -88,13 +89,13 @@ def accept(ref: RunRef) -> Outcome:
     Raises:
         RedisUnavailable: Redis did not answer; the run may exist all the same.
     """
-    return _outcome(ref, deliver(_step(ref, Accepted())))
+    return _outcome(deliver(_step(ref, Accepted())))
 
 
 def submit(ref: RunRef, fact: Fact) -> Outcome | None:
     """Reports a fact. None when Redis is away: the fact then waits in this process's outbox."""
     reply = outbox().send(_step(ref, fact))
-    return _outcome(ref, reply) if reply is not None else None
+    return _outcome(reply) if reply is not None else None
 
 
 def lapse(ref: RunRef) -> Outcome:
@@ -103,7 +104,7 @@ def lapse(ref: RunRef) -> Outcome:
     Raises:
         RedisUnavailable: Redis did not answer.
     """
-    return _outcome(ref, deliver(_step(ref, Lapsed())))
+    return _outcome(deliver(_step(ref, Lapsed())))
 
 
 def point_to(ref: RunRef, task_id: str) -> None:
@@ -132,7 +133,14 @@ def _step(ref: RunRef, fact: Fact) -> Step:
         keys.sources(ref.user_id),
         keys.latest(ref.user_id),
     ]
-    return Step(script("run_step"), step_keys, args, fact.priority, hint=_hint(ref, fact, settings))
+    return Step(
+        script("run_step"),
+        step_keys,
+        args,
+        fact.priority,
+        hint=_hint(ref, fact, settings),
+        on_reply=partial(_announce_end, ref),
+    )
 
 
 def _head(settings: Settings, ref: RunRef) -> list[Any]:
@@ -173,9 +181,9 @@ def _hint(ref: RunRef, fact: Fact, settings: Settings) -> tuple[str, dict[str, i
     return keys.open_runs(ref.run_id), {to_json(ref.to_header()): due_ms}
 
 
-def _outcome(ref: RunRef, reply: list[Any]) -> Outcome:
+def _outcome(reply: list[Any]) -> Outcome:
     verdict, status, due, deadline, cursor, ended = reply
-    outcome = Outcome(
+    return Outcome(
         verdict.decode(),
         status.decode(),
         due if due >= 0 else None,
@@ -183,14 +191,15 @@ def _outcome(ref: RunRef, reply: list[Any]) -> Outcome:
         cursor.decode(),
         ended == b"1",
     )
-    if outcome.ended:
-        _announce_end(ref, outcome.status)
-    return outcome
 
 
-def _announce_end(ref: RunRef, status: str) -> None:
+def _announce_end(ref: RunRef, reply: list[Any]) -> None:
+    """Sends `run_ended` where the step whose reply this is ended the run."""
+    outcome = _outcome(reply)
+    if not outcome.ended:
+        return
     for receiver in run_ended.receivers_for(ref):
         try:
-            receiver(ref, status=status)
-        except Exception:
+            receiver(ref, status=outcome.status)
+        except Exception:  # a receiver's fault is its own
             log.exception("a receiver of run_ended failed for run %s", ref.run_id)

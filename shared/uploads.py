@@ -225,6 +225,16 @@ def find(connection: Connection, file_id: str) -> StoredFile:
     return StoredFile(*row)
 
 
+def head(connection: Connection, file_id: str, size: int) -> bytes:
+    """Returns a file's first `size` bytes, 1 MiB at most, or what it has of them."""
+    row = connection.execute(
+        "SELECT substring(data FOR %s) FROM upload_chunks WHERE file_id = %s AND number = 0",
+        (size, file_id),
+        binary=True,
+    ).fetchone()
+    return bytes(row[0]) if row else b""
+
+
 @contextmanager
 def open_file(connection: Connection, file: StoredFile) -> Iterator[IO[bytes]]:
     """Lends a temporary copy of a file's bytes, at its start. One over 1 MiB lies on disk.

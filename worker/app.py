@@ -23,7 +23,7 @@ def configuration() -> dict[str, Any]:
         "broker_url": settings.broker_url,
         "result_backend": settings.result_backend,  # chords and the reaper need one
         "result_expires": 86_400,
-        "include": ["worker.reaper", *settings.worker_import_names],
+        "include": ["worker.documents.tasks", "worker.reaper", *settings.worker_import_names],
         # A killed worker's message comes again; INGEST_MAX_DELIVERIES ends a deadly one.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

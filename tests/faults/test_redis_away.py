@@ -15,7 +15,10 @@ from shared.errors import RedisUnavailable
 from shared.facts import Progress, Report, Started, Succeeded
 from shared.outbox import Outbox, Priority, Step, outbox
 from shared.publisher import publish_user_event
+from shared.runs import RunRef
+from shared.scripts import script
 from shared.settings import get_settings
+from shared.signals import run_ended
 from shared.user_stream import append_step
 from tests.conftest import RunningRedis
 from tests.servers import web_server
@@ -80,28 +83,26 @@ def test_a_repeated_append_whose_reply_was_lost_is_done_once(server: RunningRedi
 def test_a_full_outbox_drops_progress_first_and_ends_last(server: RunningRedis) -> None:
     server.stop()
     box = Outbox(lambda: redis_client(server.url), limit=4)
-    ref = runs.new_run(USER, "s", "s", final="T")
-    ends = [Step(_script(), [], [], Priority.TERMINAL) for _ in range(3)]
-    for step in [*ends[:2], Step(_script(), [], [], Priority.PROGRESS), ends[2]]:
+    ends = [Step(script("append"), [], [], Priority.TERMINAL) for _ in range(3)]
+    for step in [*ends[:2], Step(script("append"), [], [], Priority.PROGRESS), ends[2]]:
         box.send(step)
-    box.send(Step(_script(), [], [], Priority.NORMAL))
+    box.send(Step(script("append"), [], [], Priority.NORMAL))
     kept = [step.priority for step in box._pending]
     assert kept == [Priority.TERMINAL] * 3 + [Priority.NORMAL]
     assert box.lost == 1
     server.start()
-    assert ref.final == "T"
-
-
-def _script() -> Any:
-    from shared.scripts import script
-
-    return script("append")
 
 
 def test_a_run_whose_end_had_to_wait_still_ends(server: RunningRedis) -> None:
     ref = runs.new_run(USER, "s", "s", final="T")
     runs.accept(ref)
     runs.submit(ref, Started(task="T", nonce="n", retries=0, nesting=0, lost=True, timeout=False))
+    ended: list[str] = []
+
+    def on_end(_: RunRef, status: str) -> None:
+        ended.append(status)
+
+    run_ended.connect(on_end)
     server.stop()
     assert runs.submit(ref, Progress(task="T", nonce="n", reports=[Report("a", 1, 2)])) is None
     assert runs.submit(ref, Succeeded(task="T", nonce="n")) is None
@@ -113,6 +114,7 @@ def test_a_run_whose_end_had_to_wait_still_ends(server: RunningRedis) -> None:
         assert time.monotonic() < deadline
     rows: Any = redis.Redis.from_url(server.url).xrange(keys.stream(USER))
     assert json.loads(rows[-1][1][b"e"])["type"] == "source.ingest.completed"
+    assert ended == ["completed"], "whoever waits for it hears of it late, but hears"
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])

@@ -43,7 +43,9 @@ def test_by_default_it_is_this_projects_documentation() -> None:
 
 
 def ended(kind: str, run_id: str) -> str:
-    return json.dumps({"type": f"source.ingest.{kind}", "payload": {"run_id": run_id}})
+    error = {"code": "broken", "message": "The file is damaged.", "retryable": False}
+    payload = {"run_id": run_id, "name": "guide.pdf", "error": error}
+    return json.dumps({"type": f"source.ingest.{kind}", "payload": payload})
 
 
 def test_an_end_may_be_learned_before_the_upload_is_answered() -> None:
@@ -56,6 +58,7 @@ def test_an_end_may_be_learned_before_the_upload_is_answered() -> None:
     tally.count(ended("failed", "r2"))
     assert tally.is_done()
     assert tally.summary(1.5) == "2 sources: 1 completed, 1 failed; 2 events in 1.5 s"
+    assert tally.sentences == ["guide.pdf: The file is damaged."]
 
 
 def test_a_refused_upload_is_a_failed_one_and_other_runs_count_for_nothing() -> None:

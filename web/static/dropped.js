@@ -6,11 +6,15 @@
  * @returns {Promise<{name: string, files: {file: File, path: string}[]}>} one source
  */
 export async function readDrop(transfer) {
+  // Items are void once the event is over. Some have no entry, such as images from other pages.
   const items = [...transfer.items].filter(({ kind }) => kind === "file");
-  const entries = items.map((item) => item.webkitGetAsEntry()).filter(Boolean);
-  const files = (await Promise.all(entries.map(readEntry))).flat();
-  const folder = entries.length === 1 && entries[0].isDirectory ? entries[0].name : null;
-  return named(files, folder);
+  const dropped = items.map((item) => [item.webkitGetAsEntry(), item.getAsFile()]);
+  const files = await Promise.all(
+    dropped.map(([entry, file]) => (entry ? readEntry(entry) : [{ file, path: file.name }])),
+  );
+  const folders = dropped.map(([entry]) => entry).filter((entry) => entry?.isDirectory);
+  const onlyFolder = dropped.length === 1 ? folders[0] : null;
+  return named(files.flat(), onlyFolder?.name);
 }
 
 /** Reads a file picker; a picked folder is named in its files' relative paths. */
@@ -23,7 +27,7 @@ export function readPicker(input) {
 }
 
 /** The same files, each as a source of its own. */
-export const apart = ({ files }) => files.map((each) => named([each], null));
+export const apart = ({ files }) => files.map((each) => named([each]));
 
 function named(files, folder) {
   const [first, ...others] = files;

@@ -16,7 +16,8 @@ from rich.text import Text
 from shared.events import BACKLOG_TRUNCATED
 
 _PREFIX = "source.ingest."
-_NAME_WIDTH = 32
+_NAME_WIDTH = 24
+_BAR_WIDTH = 20  # leaves room for the detail where a line has 80 characters
 _COLOURS = {
     "completed": "green",
     "failed": "red",
@@ -112,11 +113,12 @@ class Bars:
             self._write(kind, payload)
             return
         source_id = str((event.get("scope") or {}).get("id"))
-        if source_id not in self._bars:
-            self._bars[source_id] = Bar(), self._progress.add_task("", total=100, bar=Bar())
-        bar, task = self._bars[source_id]
+        bar, task = self._bars.get(source_id, (Bar(), None))
         bar.apply(kind.removeprefix(_PREFIX), payload)
-        self._progress.update(task, completed=bar.percent, bar=bar)
+        if task is None:
+            task = self._progress.add_task("", total=100, bar=bar)
+            self._bars[source_id] = bar, task
+        self._progress.update(task, completed=bar.percent)
 
     def _write(self, kind: str, payload: Mapping[str, Any]) -> None:
         if kind == BACKLOG_TRUNCATED:
@@ -136,7 +138,8 @@ class _BarText(TextColumn):
 
     def render(self, task: Any) -> Text:
         bar: Bar = task.fields["bar"]
-        text = Text(getattr(bar, self._field), style=_COLOURS.get(bar.state, ""), no_wrap=True)
+        style = _COLOURS.get(bar.state, "")
+        text = Text(getattr(bar, self._field), style=style, no_wrap=True, overflow="ellipsis")
         if self._width is not None:
             text.truncate(self._width, overflow="ellipsis", pad=True)
         return text
@@ -151,7 +154,7 @@ def view(stream: TextIO | None = None) -> Iterator[View]:
         return
     columns = (
         _BarText("name", _NAME_WIDTH),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR_WIDTH),
         TextColumn("{task.percentage:>3.0f}%"),
         _BarText("state", 9),
         _BarText("detail"),

@@ -51,13 +51,14 @@ def demo(paths: tuple[Path, ...], leave: bool, port: int | None, folder: Path) -
     Without a PATH: this project's own documentation. Serves until Ctrl-C; with --exit it stops
     then, and its exit code is 0 if every source completed.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one way to stop
     uploads = [upload_of(path) for path in paths] or default_uploads()
     with _running_stack(folder, port) as (stack, url):
         began = time.monotonic()
         with view() as shown:
             tally = ingest(uploads, url, shown, lambda: _check(stack))
-        for sentence in tally.refused:
-            click.echo(sentence, err=True)
+        for sentence in tally.sentences:
+            click.echo(sentence)
         click.echo(tally.summary(time.monotonic() - began))
         click.echo(f"page: {url}/")
         if not leave:

@@ -12,9 +12,9 @@ from functools import partial
 import httpx
 
 from shared.errors import EventStreamError
-from worker.cli.bars import View
+from worker.cli.bars import View, printable
 from worker.cli.following import follow_http
-from worker.cli.uploads import Upload, send
+from worker.cli.uploads import Upload, current_cursor, send
 
 _LOOK_SECONDS = 0.2
 _TERMINAL = {
@@ -33,6 +33,7 @@ class Tally:
     refused: list[str] = field(default_factory=list)
     _runs: set[str] = field(default_factory=set)
     _ends: dict[str, str] = field(default_factory=dict)
+    _failures: dict[str, str] = field(default_factory=dict)
 
     def accept(self, run_id: str) -> None:
         """An upload was taken."""
@@ -43,7 +44,11 @@ class Tally:
         event = json.loads(line)
         self.events += 1
         if end := _TERMINAL.get(event["type"]):
-            self._ends[event["payload"]["run_id"]] = end
+            payload = event["payload"]
+            self._ends[payload["run_id"]] = end
+            if end == "failed":
+                sentence = f"{payload['name']}: {payload['error']['message']}"
+                self._failures[payload["run_id"]] = printable(sentence)
 
     def is_done(self) -> bool:
         """Whether every upload was taken and has ended, or was refused."""
@@ -54,6 +59,11 @@ class Tally:
     def completed(self) -> int:
         """How many of the uploads were ingested."""
         return sum(self._ends.get(run) == "completed" for run in self._runs)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Why those failed that did, a sentence each."""
+        return self.refused + [self._failures[run] for run in self._failures if run in self._runs]
 
     def summary(self, seconds: float) -> str:
         """One line that says what came of it."""
@@ -91,6 +101,7 @@ class _Ingestion:
         self._following = threading.Event()
 
     def run(self, check: Callable[[], None]) -> Tally:
+        """Returns what became of all uploads."""
         for work in (self._follow, self._upload):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
         while not self._tally.is_done():
@@ -104,7 +115,10 @@ class _Ingestion:
 
     def _follow(self) -> None:
         try:
-            for line in follow_http(self._url, None, opened=self._following.set, trust_env=False):
+            with httpx.Client(base_url=self._url, trust_env=False) as client:
+                cursor = current_cursor(client)
+            lines = follow_http(self._url, cursor, opened=self._following.set, trust_env=False)
+            for line in lines:
                 self._learned.put(partial(self._take_event, line))
         except EventStreamError as error:
             self._learned.put(partial(_give_up, error))

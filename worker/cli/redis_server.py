@@ -15,11 +15,12 @@ from pathlib import Path
 import redis
 
 from shared.connections import redis_client
-from shared.errors import EventStreamError
+from shared.errors import EventStreamError, RedisUnavailable
 from worker.cli.children import Child, Spawn, spawn
 from worker.cli.embedded import LOOPBACK, free_port, write_secret
 
 BINARY_VARIABLE = "EVENTSTREAM_REDIS_SERVER"
+_REACH_SECONDS = 5
 
 
 class RedisMissing(EventStreamError):
@@ -59,6 +60,19 @@ def configuration(password: str, *, durable: bool) -> str:
         'save ""\n'
         "maxmemory-policy noeviction\n"  # a broker that evicts loses tasks
     )
+
+
+def check_reachable(url: str) -> None:
+    """Returns if a Redis that somebody else runs takes commands.
+
+    Raises:
+        RedisUnavailable: it does not, for the reason in the message.
+    """
+    try:
+        with redis.Redis.from_url(url, socket_timeout=_REACH_SECONDS) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise RedisUnavailable(f"The Redis that REDIS_URL names can't be used: {error}") from error
 
 
 class RedisServer:

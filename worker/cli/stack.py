@@ -19,7 +19,7 @@ from worker.cli.folder import DataFolder
 from worker.cli.logs import MergedLog
 from worker.cli.postgres_server import PostgresServer
 from worker.cli.processes import Beat, Web, Worker, check_port
-from worker.cli.redis_server import RedisServer
+from worker.cli.redis_server import RedisServer, check_reachable
 
 PROCESSES = ("web", "worker", "beat")
 _READY_SECONDS = 60
@@ -114,6 +114,8 @@ class Stack:
         """Starts what no setting names, both at once; returns the URLs of Redis and PostgreSQL."""
         settings, secrets = get_settings(), self._folder.secrets()
         redis, postgres = None, None
+        if settings.redis_url is not None:
+            check_reachable(settings.redis_url)
         if settings.redis_url is None:
             redis = RedisServer(self._folder.path, secrets.redis, spawn=self._crew.spawn)
             redis.launch()

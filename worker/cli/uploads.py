@@ -11,7 +11,7 @@ import httpx
 
 import worker
 from shared.errors import EventStreamError
-from worker.cli.following import refusal_message
+from worker.cli.following import StreamRefused, refusal_message
 
 PROJECT = Path(worker.__file__).parents[1]
 _SECONDS = 120  # a large upload on a slow disk
@@ -64,6 +64,21 @@ def _files(path: Path) -> list[Path]:
     found = [real] if real.is_file() else sorted(p for p in real.rglob("*") if p.is_file())
     hidden = {p for p in found if any(part.startswith(".") for part in p.relative_to(real).parts)}
     return [p for p in found if p not in hidden and p.stat().st_size]
+
+
+def current_cursor(client: httpx.Client) -> str:
+    """The position that an upload's events come after.
+
+    Raises:
+        StreamRefused: the server does not say.
+    """
+    try:
+        response = client.get("/api/sources")
+    except httpx.TransportError as error:
+        raise StreamRefused(f"{client.base_url} can't be reached: {error}") from error
+    if response.status_code != httpx.codes.OK:
+        raise StreamRefused(refusal_message(response))
+    return str(response.json()["cursor"])
 
 
 def send(client: httpx.Client, upload: Upload) -> str:

@@ -35,6 +35,12 @@ class EncryptedPdf(IngestError):
     code = "encrypted_pdf"
 
 
+class UnreadableFile(IngestError):
+    """This file could not be read. It may be damaged."""
+
+    code = "unreadable_file"
+
+
 class TextTooLong(IngestError):
     """This file holds more text than is taken."""
 

@@ -24,10 +24,13 @@ class Kind(Enum):
 
 ARCHIVES = frozenset({Kind.ZIP, Kind.TAR})
 
+_CONTROLS = bytes(range(1, 9)) + bytes(range(14, 27)) + bytes(range(28, 32))
 _GZIP = b"\x1f\x8b"
 _UTF_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _NO_TEXT = (b"{\\rtf", b"%!PS", b"BZh", b"\xfd7zXZ")  # text only to a computer
-_HTML = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.I | re.S)
+_HTML = re.compile(
+    rb"\s*(<\?xml[^>]*>\s*)?(<!--((?!-->).)*-->\s*)*<(!doctype\s+html|html)\b", re.I | re.S
+)
 _NAMES = {
     Kind.PDF: (".pdf",),
     Kind.HTML: (".html", ".htm", ".xhtml"),
@@ -54,7 +57,7 @@ def kind_of(file: IO[bytes], name: str) -> Kind:
 
 
 def _by_signature(head: bytes) -> Kind | None:
-    if b"%PDF-" in head[:1024]:
+    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"%PDF-"):
         return Kind.PDF
     if head.startswith(_GZIP) or head[257:262] == b"ustar":
         return Kind.TAR
@@ -72,4 +75,7 @@ def _by_name(name: str) -> Kind | None:
 
 def _text_or_unknown(head: bytes) -> Kind:
     """No text has NUL bytes, but for UTF-16 and UTF-32, which say so at their start."""
-    return Kind.UNKNOWN if b"\x00" in head and not head.startswith(_UTF_MARKS) else Kind.TEXT
+    if head.startswith(_UTF_MARKS):
+        return Kind.TEXT
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    return Kind.UNKNOWN if b"\x00" in head or controls > len(head) / 100 else Kind.TEXT

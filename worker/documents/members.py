@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from worker.documents.errors import ArchiveTooLarge
 from worker.ingest import IngestError
 
 # What unpacking damaged bytes raises: OSError is bz2's and gzip's.
-DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
+DAMAGE = (
+    *(BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError),
+    *(ValueError, NotImplementedError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,14 @@ class Budget:
             raise ArchiveTooLarge
 
 
-class Counted:
-    """A stream that is opened at the first read and whose every byte is counted."""
+class Guarded:
+    """A stream that is opened at the first read; its bytes are counted, its errors are ours."""
 
     def __init__(
-        self, open_source: Callable[[], IO[bytes]], budget: Budget, damaged: type[IngestError]
+        self,
+        open_source: Callable[[], IO[bytes]],
+        budget: Budget | None,
+        damaged: type[IngestError],
     ) -> None:
         self._open = open_source
         self._source: IO[bytes] | None = None
@@ -69,7 +76,8 @@ class Counted:
             data = self._source.read(size)
         except DAMAGE as error:
             raise self._damaged from error
-        self._budget.spend(len(data))
+        if self._budget is not None:
+            self._budget.spend(len(data))
         return data
 
 

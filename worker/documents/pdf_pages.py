@@ -39,7 +39,8 @@ def pages(file: IO[bytes]) -> Iterator[tuple[int, Iterator[str]]]:
 
 def _open(file: IO[bytes]) -> pypdfium2.PdfDocument:
     try:
-        return pypdfium2.PdfDocument(file)
+        # From memory: an exception in a callback that reads a file would be lost in C.
+        return pypdfium2.PdfDocument(file.read())
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == FPDF_ERR_PASSWORD:
             raise EncryptedPdf from error

@@ -12,21 +12,28 @@ from collections.abc import Iterator
 from typing import IO, cast
 
 from worker.documents.errors import TooManyFiles, UnreadableArchive
-from worker.documents.members import DAMAGE, Budget, Counted, Limits, Member
+from worker.documents.members import DAMAGE, Budget, Guarded, Limits, Member
 
 _GZIP = b"\x1f\x8b"
 _ENTRIES_PER_FILE = 10  # folders and links count too
+
+
+# typeshed leaves these public names out.
+_DAMAGED_HEADER: tuple[type[Exception], ...] = (
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+)
 
 
 class _StrictEntry(tarfile.TarInfo):
     """A header. tarfile takes a damaged one for the end of the archive; here it is an error."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictEntry:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _StrictEntry:
         try:
-            return super().fromtarfile(tarfile_)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise tarfile.SubsequentHeaderError(str(error)) from error
+            return super().fromtarfile(tarfile)
+        except _DAMAGED_HEADER as error:
+            raise UnreadableArchive from error
 
 
 def tar_members(file: IO[bytes], name: str, limits: Limits) -> Iterator[Member]:
@@ -37,12 +44,12 @@ def tar_members(file: IO[bytes], name: str, limits: Limits) -> Iterator[Member]:
     # Headers and padding pass the count too.
     budget = Budget(limits.total_bytes + limits.files * tarfile.BLOCKSIZE * 4)
     if zipped and not _is_tar(source, name):
-        yield Member(name.removesuffix(".gz"), Counted(lambda: source, budget, UnreadableArchive))
+        yield Member(name.removesuffix(".gz"), Guarded(lambda: source, budget, UnreadableArchive))
         return
-    stream = Counted(lambda: source, budget, UnreadableArchive)
+    stream = Guarded(lambda: source, budget, UnreadableArchive)
     try:
         yield from _files(cast(IO[bytes], stream), limits)
-    except (tarfile.TarError, *DAMAGE) as error:
+    except DAMAGE as error:
         raise UnreadableArchive from error
 
 
@@ -62,4 +69,9 @@ def _files(stream: IO[bytes], limits: Limits) -> Iterator[Member]:
                 raise TooManyFiles(f"This archive holds more than {limits.files:,} files.")
             contents = archive.extractfile(entry) if entry.isreg() else None
             if contents is not None:
-                yield Member(entry.name, contents)
+                yield Member(entry.name, _guarded(contents))
+
+
+def _guarded(contents: IO[bytes]) -> Guarded:
+    """Its bytes are counted as the archive's already; a fault in them is the whole archive's."""
+    return Guarded(lambda: contents, None, UnreadableArchive)

@@ -15,7 +15,7 @@ from worker.documents.errors import (
     UnreadableArchive,
     UnsupportedType,
 )
-from worker.documents.members import DAMAGE, Budget, Counted, Limits, Member, Refused
+from worker.documents.members import DAMAGE, Budget, Guarded, Limits, Member, Refused
 
 # LZMA is left out: a header can ask for gigabytes of memory.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2})
@@ -61,7 +61,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> 
         return Member(name, Refused(EncryptedFile()))
     if info.compress_type not in _METHODS:
         return Member(name, Refused(UnsupportedType("It is packed in a way that can't be read.")))
-    return Member(name, Counted(partial(archive.open, info), budget, DamagedFile))
+    return Member(name, Guarded(partial(archive.open, info), budget, DamagedFile))
 
 
 def _name(info: zipfile.ZipInfo) -> str:

@@ -1,0 +1,125 @@
+"""The documents of a run become what a search finds, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from shared.connections import postgres
+from shared.events import to_json
+from shared.uploads import Connection
+from worker.documents import store
+from worker.documents.chunks import spans
+from worker.documents.errors import FileGone, NoFileSurvived
+from worker.documents.store import Document
+from worker.ingest import IngestError, progress, stage, track
+
+BATCH_CHUNKS = 200
+# The list travels in one event, and that has a limit (EVENT_MAX_BYTES).
+FAILED_FILES_BYTES = 8192
+
+Spans = list[tuple[int, int]]
+
+
+def index(user_id: str, source_id: str, run_id: str) -> dict[str, Any]:
+    """Cuts a run's documents into chunks and stores these in place of the source's earlier ones.
+
+    One transaction: a search sees the source as it was or as it is, and a second call ends in the
+    same state.
+
+    Returns:
+        How many `files`, `chunks` and `characters` there are, and `failed_files`: each with
+        name, code and message.
+
+    Raises:
+        NoFileSurvived: no file has text; a lone file's own error instead. Earlier chunks stay.
+        FileGone: the run has ended, or the source has a newer one.
+    """
+    with postgres() as connection:
+        documents = store.of_run(connection, run_id)
+    good = [document for document in documents if document.error_code is None]
+    failed = [_failure(document) for document in documents if document.error_code is not None]
+    if not good:
+        raise _nothing_left(failed)
+    with stage("chunk"):
+        cut = [(document, _spans(document)) for document in track(good, unit="files")]
+    with stage("index"):
+        chunks = _store(user_id, source_id, run_id, cut)
+    characters = sum(document.characters for document in good)
+    return {
+        "files": len(good),
+        "chunks": chunks,
+        "characters": characters,
+        **failures(failed),
+    }
+
+
+def _spans(document: Document) -> Spans:
+    with postgres() as connection:
+        return spans(_text(connection, document))
+
+
+def _text(connection: Connection, document: Document) -> str:
+    text = store.text_of(connection, document.id)
+    if text is None:
+        raise FileGone
+    return text
+
+
+def _store(user_id: str, source_id: str, run_id: str, cut: list[tuple[Document, Spans]]) -> int:
+    total = sum(len(found) for _, found in cut)
+    done = 0
+    with postgres() as connection:
+        if not store.replace_chunks(connection, user_id, source_id, run_id):
+            raise FileGone
+        progress(0, total, unit="chunks")
+        for document, found in cut:
+            text = _text(connection, document)
+            for batch in _batches(text, found):
+                store.add_chunks(connection, user_id, source_id, document.id, batch)
+                done += len(batch)
+                progress(done, total, unit="chunks")
+    return total
+
+
+def _batches(text: str, found: Spans) -> Iterator[list[tuple[int, str]]]:
+    chunks = ((number, text[start:end]) for number, (start, end) in enumerate(found))
+    while batch := list(islice(chunks, BATCH_CHUNKS)):
+        yield batch
+
+
+def _failure(document: Document) -> dict[str, str]:
+    return {
+        "name": document.name,
+        "code": document.error_code or "",
+        "message": document.error_message or "",
+    }
+
+
+def _nothing_left(failed: list[dict[str, str]]) -> IngestError:
+    if not failed:
+        return FileGone()
+    details = failures(failed)
+    if len(failed) > 1:
+        return NoFileSurvived(details=details)
+    return _own_error(failed[0], details)
+
+
+def _own_error(failure: dict[str, str], details: dict[str, Any]) -> IngestError:
+    """A lone file's error, as it was when the file was read."""
+    error = IngestError(failure["message"], details=details)
+    error.code = failure["code"]  # type: ignore[misc]  # a class's, but for this one
+    return error
+
+
+def failures(failed: list[dict[str, str]]) -> dict[str, Any]:
+    """The failed files as they go into an event: as many as fit, and how many more there are."""
+    shown: list[dict[str, str]] = []
+    size = 0
+    for failure in failed:
+        size += len(to_json(failure))
+        if size > FAILED_FILES_BYTES:
+            return {"failed_files": shown, "more_failed_files": len(failed) - len(shown)}
+        shown.append(failure)
+    return {"failed_files": shown}
