@@ -18,30 +18,26 @@ LONGEST_QUERY = 500
 _START, _STOP, _SEPARATOR = "\x01", "\x02", "\x1f"
 _HEADLINE = (
     f'StartSel="{_START}", StopSel="{_STOP}", MaxFragments=2, MinWords=12, MaxWords=35,'
-    ' FragmentDelimiter=" … "'
+    ' ShortWord=0, FragmentDelimiter=" … "'
 )
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
-_UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 
-# Both forms of a query are asked: 'the' is a word only in the simple one, and 'tasks' finds
+# Both forms of a query are asked: 'the' is a word only in the exact one, and 'tasks' finds
 # 'task' only in the English one. A chunk with the exact word matches both and ranks higher.
 _SEARCH = """
 WITH query AS (
-    SELECT websearch_to_tsquery('simple', %(query)s) AS exact,
-           websearch_to_tsquery('english', %(query)s) AS stems
+    SELECT websearch_to_tsquery('simple', separate_words(%(query)s)) AS exact,
+           websearch_to_tsquery('english', separate_words(%(query)s)) AS stemmed
 ), hits AS (
-    SELECT chunks.*, ts_rank_cd(words, exact || stems, 1|32) AS rank
+    SELECT chunks.source_id, document_id, number, text,
+           (ts_rank_cd(words, exact, 1|32) + ts_rank_cd(stems, stemmed, 1|32)) / 2 AS rank
     FROM chunks, query
-    WHERE user_id = %(user_id)s AND words @@ (exact || stems)
+    WHERE user_id = %(user_id)s AND (words @@ exact OR stems @@ stemmed)
     ORDER BY rank DESC, document_id, number
     LIMIT %(limit)s
 )
 SELECT hits.source_id::text, sources.name, documents.name, hits.rank,
-       CASE WHEN numnode(stems) > 0
-            THEN ts_headline('english', separate_words(hits.text), exact || stems, %(options)s)
+       CASE WHEN numnode(stemmed) > 0
+            THEN ts_headline('english', separate_words(hits.text), exact || stemmed, %(options)s)
             ELSE ts_headline('simple', separate_words(hits.text), exact, %(options)s)
        END
 FROM hits
@@ -82,33 +78,12 @@ def search(
             nothing; what is longer than 500 characters is cut.
         limit: the most hits to return.
     """
-    words = searchable(query)
+    words = storable(query)[:LONGEST_QUERY].strip()
     if not words or not is_storable(user_id):  # such an id can own nothing
         return []
     parameters = {"query": words, "user_id": user_id, "limit": limit, "options": _HEADLINE}
     rows = connection.execute(_SEARCH, parameters).fetchall()
     return [Hit(r[0], r[1], r[2], r[3], fragments(r[4])) for r in rows]
-
-
-def searchable(query: str) -> str:
-    """A query in the form that `websearch_to_tsquery` is given.
-
-    Characters of scripts without spaces are one word each (see `separate_words` in the schema),
-    so a run of them is a phrase; within quotation marks it is part of one already.
-    """
-    parts = storable(query)[:LONGEST_QUERY].split('"')
-    parts[0::2] = [_UNSPACED_RUN.sub(_phrase, p) for p in parts[0::2]]
-    parts[1::2] = [_UNSPACED_RUN.sub(_spaced, p) for p in parts[1::2]]
-    return '"'.join(parts).strip()
-
-
-def _phrase(run: re.Match[str]) -> str:
-    excluded = run.string[: run.start()].endswith("-")
-    return f'{"" if excluded else " "}"{_spaced(run)}" '
-
-
-def _spaced(run: re.Match[str]) -> str:
-    return f" {' '.join(run[0])} "
 
 
 def fragments(headline: str) -> list[Fragment]:

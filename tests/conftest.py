@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -20,8 +21,9 @@ from psycopg import sql
 from shared.connections import close_pools
 from shared.migrate import migrate
 from shared.settings import Settings, get_settings
+from tests.commands import eventstream
 from worker.cli.children import stop
-from worker.cli.embedded import wait_until_answering
+from worker.cli.embedded import free_port, wait_until_answering
 from worker.cli.postgres_server import PROGRAMS_VARIABLE, PostgresServer
 from worker.cli.redis_server import BINARY_VARIABLE, RedisServer
 
@@ -173,6 +175,21 @@ def database_url(postgres_server: RunningPostgres) -> Iterator[str]:
     yield postgres_server.url_of(name.as_string().strip('"'))
     close_pools()
     _execute(postgres_server.url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@dataclass(frozen=True)
+class DevStack:
+    """A running `eventstream dev`."""
+
+    url: str
+
+
+@pytest.fixture(scope="session")
+def dev_stack(server_folder: Path) -> Iterator[DevStack]:
+    """The whole application as real processes, for tests that use it as a person would."""
+    arguments = ("dev", "--data", str(server_folder / "stack"), "--port", str(free_port()))
+    with eventstream(*arguments) as command:
+        yield DevStack(command.wait_for("ready http://").removeprefix("ready "))
 
 
 def _execute(url: str, statement: sql.Composed) -> None:

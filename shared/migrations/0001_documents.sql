@@ -56,28 +56,33 @@ CREATE INDEX ON documents (source_id);
 CREATE INDEX ON documents (run_id);
 CREATE INDEX ON documents (created_at) WHERE text IS NOT NULL;
 
--- Chinese, Japanese, Thai and their like write without spaces. A unit separator after each of
--- their characters makes each a word, so that any run of them is found, as a phrase.
+-- Unit separators between what Postgres would take for one word: each character of scripts that
+-- are written without spaces (Chinese, Japanese, Thai and their like), and the parts of paths,
+-- host names, addresses and tags. As each is a word of its own, any run of them is found, as a
+-- phrase. Without the separators the text is what it was. Queries go through it too.
 CREATE FUNCTION separate_words(text text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN regexp_replace(
         text,
-        '([\u0E00-\u0EFF\u1000-\u109F\u1780-\u17FF\u3040-\u30FF\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\uFF66-\uFF9F\U00020000-\U0003FFFF])',
+        '([\u0E00-\u0EFF\u1000-\u109F\u1780-\u17FF\u3040-\u30FF\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\uFF66-\uFF9F\U00020000-\U0003FFFF<./\\@])',
         E'\x1F\\1\x1F', 'g'
     );
 
 -- The pieces of documents that a search finds: exact words of any language, and English stems.
+-- Two columns, since in one the last word of the first would be the neighbour of the first word
+-- of the second.
 CREATE TABLE chunks (
     document_id uuid NOT NULL REFERENCES documents ON DELETE CASCADE,
     number      integer NOT NULL, -- from 0
     source_id   uuid NOT NULL REFERENCES sources ON DELETE CASCADE,
     user_id     text NOT NULL,
     text        text NOT NULL,
-    words       tsvector NOT NULL GENERATED ALWAYS AS (
-        to_tsvector('simple', separate_words(text)) || to_tsvector('english', separate_words(text))
-    ) STORED,
+    words       tsvector NOT NULL
+        GENERATED ALWAYS AS (to_tsvector('simple', separate_words(text))) STORED,
+    stems       tsvector NOT NULL
+        GENERATED ALWAYS AS (to_tsvector('english', separate_words(text))) STORED,
     PRIMARY KEY (document_id, number)
 );
-CREATE INDEX ON chunks USING gin (words);
+CREATE INDEX ON chunks USING gin (words, stems);
 CREATE INDEX ON chunks (user_id);
 CREATE INDEX ON chunks (source_id);

@@ -21,6 +21,7 @@ import redis
 
 from shared import keys
 from tests.commands import Command, alive, eventstream, wait_until
+from worker.cli.embedded import free_port
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +34,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """One stack for the tests that only look."""
     data = tmp_path_factory.mktemp("standing") / "data"
-    with eventstream("dev", "--data", str(data)) as command:
+    with eventstream("dev", "--data", str(data), "--port", str(free_port())) as command:
         command.wait_for("ready http://")
         yield command
 
 
 @pytest.fixture
 def stack(data: Path) -> Iterator[Command]:
-    with eventstream("dev", "--data", str(data)) as command:
+    with eventstream("dev", "--data", str(data), "--port", str(free_port())) as command:
         command.wait_for("ready http://")
         yield command
 
@@ -75,6 +76,14 @@ def test_secrets_are_their_owners_alone(standing: Command) -> None:
     arguments = [" ".join(p.cmdline()) for p in standing.descendants()]
     secrets = json.loads((data / "secrets.json").read_text())
     assert not [a for a in arguments for secret in secrets.values() if secret in a]
+
+
+def test_without_a_port_any_two_stacks_run_side_by_side(tmp_path: Path) -> None:
+    with (
+        eventstream("dev", "--data", str(tmp_path / "one")) as one,
+        eventstream("dev", "--data", str(tmp_path / "two")) as two,
+    ):
+        assert one.wait_for("ready http://") != two.wait_for("ready http://")
 
 
 def test_a_second_one_on_the_folder_is_refused(standing: Command) -> None:
@@ -121,8 +130,9 @@ def test_the_end_of_one_process_ends_all_with_the_reason(stack: Command, name: s
 def test_a_process_that_can_not_start_is_said_with_its_last_lines(data: Path) -> None:
     code, output = run("dev", "--data", str(data), WORKER_IMPORTS="no_such_module")
     assert code == 1
-    assert "Error: worker ended with exit code 1. Its last lines:" in output
-    assert "No module named 'no_such_module'" in output.partition("Error: ")[2]
+    _, _, reason = output.partition("\nError: ")
+    assert reason.startswith(("worker ended with exit code 1.", "beat ended with exit code 1."))
+    assert "No module named 'no_such_module'" in reason
 
 
 def test_only_the_named_processes_run(data: Path) -> None:
@@ -155,7 +165,10 @@ def test_a_wrong_setting_is_said(tmp_path: Path) -> None:
 def test_servers_that_are_named_are_used(redis_url: str, database_url: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with eventstream(
-        "dev", "--data", str(data), REDIS_URL=redis_url, DATABASE_URL=database_url
+        "dev",
+        *("--data", str(data), "--port", str(free_port())),
+        REDIS_URL=redis_url,
+        DATABASE_URL=database_url,
     ) as command:
         command.wait_for("ready http://")
         names = {who for who, _, _ in json.loads((data / "procs.json").read_text())}

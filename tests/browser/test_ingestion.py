@@ -75,7 +75,7 @@ def mixed_twenty() -> list[FilePayload]:
     return [
         document(BROKEN_NAME, whole[:200]),
         document(CHINESE_NAME, "本季度收入增长了百分之十二。"),
-        document(SCRIPT_NAME, "Nothing in here runs."),
+        document(SCRIPT_NAME, "Nothing executes marmalade."),
         document(IMAGE_NAME, "# Heading\n\nNor here."),
         document("keepers.pdf", whole),
         document("coast.html", "<html><body><h1>Coast</h1><p>Rocks and tides.</p></body></html>"),
@@ -114,7 +114,7 @@ def test_one_broken_file_of_twenty_is_named_with_its_reason_and_nothing_executes
     expect(toast.locator(".failure-name")).to_have_text([BROKEN_NAME])
     expect(toast.locator(".failure-reason")).to_have_text(re.compile(r"\w+ \w+.*\.$"))
 
-    page.locator("#query").fill("runs")
+    page.locator("#query").fill("marmalade")
     expect(page.locator(".hit-document").first).to_have_text(SCRIPT_NAME)
     alone = upload(page, document(SCRIPT_NAME, "Once more, alone."))
     expect(alone).to_have_attribute("data-status", "completed", timeout=DONE_MS)
@@ -134,7 +134,7 @@ def test_a_search_finds_what_was_ingested_and_highlights_it(
     hit = page.locator(".hit").first
     expect(hit.locator("mark")).to_have_text(["heliotrope"])
     expect(hit.locator(".hit-document")).to_have_text("garden.md")
-    expect(hit.locator(".hit-snippet")).to_contain_text("turns towards the sun")
+    expect(hit.locator(".hit-snippet")).to_contain_text("The heliotrope turns")
 
     page.locator("#query").fill("zugzwang")
     expect(page.locator("#hits")).to_contain_text("Nothing found")

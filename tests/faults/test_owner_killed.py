@@ -17,6 +17,7 @@ import redis
 from celery import Celery
 
 from tests.commands import Command, alive, eventstream, wait_until
+from worker.cli.embedded import free_port
 
 # Waits for a key of Redis, and counts how often it was begun.
 SLOW_TASKS = """
@@ -61,7 +62,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def dev(folder: Path) -> Any:
     data = str(folder / "data")
-    return eventstream("dev", "--data", data, cwd=folder, WORKER_IMPORTS="slow_tasks")
+    port = str(free_port())
+    return eventstream(
+        "dev", "--data", data, "--port", port, cwd=folder, WORKER_IMPORTS="slow_tasks"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start sweeps")

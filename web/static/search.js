@@ -69,7 +69,8 @@ export class Search {
       this.#showNote("search", `Nothing found for “${query}”`, "Try fewer or other words.");
       return;
     }
-    setText(this.#count, count(hits.length, "passage"));
+    const found = count(hits.length, "passage");
+    setText(this.#count, hits.length > 1 ? `${found}, best first` : found);
     this.#hits.replaceChildren(...hits.map(hitRow));
   }
 

@@ -21,6 +21,12 @@ from worker.cli.postgres_account import PostgresAccount, choose_account
 
 PROGRAMS_VARIABLE = "EVENTSTREAM_POSTGRES_BIN"
 _INITDB_SECONDS = 60
+_SETTINGS = (
+    "max_connections=50",
+    "shared_buffers=32MB",
+    # In the data folder, and not in /dev/shm, where a killed server's would stay.
+    "dynamic_shared_memory_type=mmap",
+)
 _FAST_BUT_NOT_CRASH_SAFE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -88,8 +94,7 @@ class PostgresServer:
         self._remove_stale_pid_file()
         port = free_port()
         self.url = f"postgresql://postgres:{self._password}@{LOOPBACK}:{port}/postgres"
-        settings = ["max_connections=50", "shared_buffers=32MB"]
-        settings += () if self._durable else _FAST_BUT_NOT_CRASH_SAFE
+        settings = _SETTINGS + (() if self._durable else _FAST_BUT_NOT_CRASH_SAFE)
         self.child = self._run(
             self._spawn,
             "postgres",

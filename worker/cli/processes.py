@@ -64,6 +64,7 @@ class Web:
                 *("--timeout-graceful-shutdown", str(_GRACE_SECONDS)),
             ],
             env=self._env,
+            ready_text="Uvicorn running on",
         )
 
     def _choose_port(self) -> int:
@@ -78,6 +79,8 @@ class Web:
 
     def answers(self) -> bool:
         """Whether it says that it, Redis and PostgreSQL are well."""
+        if not self.child.ready.is_set():
+            return False  # what answers on its port may be another stack
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         host = everywhere.get(self._host, self._host)
         connection = http.client.HTTPConnection(host, self.port, timeout=_HEALTH_SECONDS)

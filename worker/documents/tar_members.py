@@ -40,7 +40,7 @@ def tar_members(file: IO[bytes], name: str, limits: Limits) -> Iterator[Member]:
     """Yields its files; see `archives.members` for what is raised."""
     zipped = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
-    source = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if zipped else file
+    source = cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb")) if zipped else file
     # Headers and padding pass the count too.
     budget = Budget(limits.total_bytes + limits.files * tarfile.BLOCKSIZE * 4)
     if zipped and not _is_tar(source, name):

@@ -11,7 +11,7 @@ from worker.documents.errors import TextTooLong
 
 MAX_HTML_BYTES = 5 * 1024 * 1024  # its tree takes some thirty times as much memory
 
-_INVISIBLE = ["script", "style", "template", "noscript", "svg", "head", "iframe", "object"]
+_INVISIBLE = ["head", "title", "script", "style", "template", "noscript", "svg", "iframe", "object"]
 _XML_DECLARATION = re.compile(rb"^\s*<\?xml[^>]*\?>")  # read as HTML all the same
 
 

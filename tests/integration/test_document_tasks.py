@@ -1,0 +1,141 @@
+"""The pipeline in a real worker: what a user's stream says of an upload, from queued to its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from shared import keys
+from shared.runs import RunRef
+from shared.search import search
+from shared.settings import get_settings
+from tests import samples
+from tests.ingested import upload
+from tests.servers import celery_worker
+from web import dispatch
+
+DEADLINE_SECONDS = 40.0
+PAGES = 300  # longer than what the throttle holds back
+
+
+class Pipeline:
+    """A worker, its database, and what the user's stream holds."""
+
+    def __init__(self, redis_url: str, database_url: str) -> None:
+        self.client = redis.Redis.from_url(redis_url)
+        self.database_url = database_url
+
+    def run(self, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+        """Uploads and starts as web does; returns the events when the run has ended."""
+        stored = upload(files)
+        ref = RunRef("alice", stored.source_id, stored.run_id, stored.task_id, stored.name)
+        arguments = {"user_id": "alice", "source_id": stored.source_id, "run_id": stored.run_id}
+        dispatch.start_run(ref, "worker.documents.ingest_source", arguments)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            rows: Any = self.client.xrange(keys.stream("alice"))
+            events = [json.loads(fields[b"e"]) for _, fields in rows]
+            if events and kind(events[-1]) in ("completed", "failed", "cancelled"):
+                return events
+            assert time.monotonic() < deadline, events
+            time.sleep(0.02)
+
+    def count(self, table: str) -> int:
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def wait_until_empty(self, table: str) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while self.count(table):
+            assert time.monotonic() < deadline, table
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def pipeline(
+    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pipeline]:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    get_settings.cache_clear()
+    dispatch._celery.cache_clear()
+    with celery_worker(redis_url, database_url, "--pool", "prefork", "--concurrency", "2"):
+        lab = Pipeline(redis_url, database_url)
+        yield lab
+        lab.client.close()
+        dispatch._celery().close()
+        dispatch._celery.cache_clear()
+
+
+def kind(event: dict[str, Any]) -> str:
+    return str(event["type"]).removeprefix("source.ingest.")
+
+
+def stages(events: list[dict[str, Any]]) -> list[str]:
+    """The stages in the order in which they were told of, each once."""
+    return list(dict.fromkeys(e["payload"]["stage"] for e in events if kind(e) == "progress"))
+
+
+def in_order(told: list[str], all_stages: list[str]) -> bool:
+    """Whether stages were told of in their order; a short one may fall to the throttle."""
+    return bool(told) and told == [stage for stage in all_stages if stage in told]
+
+
+def test_twenty_mixed_files_are_ingested_and_the_broken_ones_named(pipeline: Pipeline) -> None:
+    files = {f"note-{n}.md": b"# Note %d\n\n%s" % (n, b"A heron waits. " * 200) for n in range(14)}
+    files |= {
+        "guide.pdf": samples.pdf(*[f"Page {n} on dunlins." for n in range(30)]),
+        "page.html": samples.HTML,
+        "数据库.txt": "数据库里的鸟".encode(),
+        "<script>alert(1)</script>.md": b"# Harmless",
+        "broken.pdf": samples.BROKEN_PDF,
+        "more.zip": samples.zip_of({"a.txt": b"egrets", "b.bin": b"\x00\x01"}),
+    }
+    events = pipeline.run(files)
+    kinds = [kind(event) for event in events]
+    assert kinds[:2] == ["queued", "started"]
+    assert kinds[-1] == "completed"
+    assert kinds.count("started") == kinds.count("completed") == 1
+    assert in_order(stages(events), ["unpack", "parse", "chunk", "index"])
+    percents = [event["payload"]["percent"] for event in events]
+    assert percents == sorted(percents)
+    end = events[-1]["payload"]
+    assert (end["files"], end["percent"]) == (19, 100)
+    assert end["chunks"] == pipeline.count("chunks") > 50
+    assert [(f["name"], f["code"]) for f in end["failed_files"]] == [
+        ("broken.pdf", "unreadable_pdf"),
+        ("more.zip/b.bin", "unsupported_type"),
+    ]
+    with psycopg.connect(pipeline.database_url) as connection:
+        (hit,) = search(connection, "alice", "数据库")
+    assert hit.source_id == events[0]["scope"]["id"]
+    for table in ("upload_files", "upload_chunks"):
+        pipeline.wait_until_empty(table)
+
+
+def test_a_lone_broken_file_fails_with_a_sentence(pipeline: Pipeline) -> None:
+    end = pipeline.run({"broken.pdf": samples.BROKEN_PDF})[-1]
+    assert kind(end) == "failed"
+    sentence = "This PDF is damaged and can't be opened."
+    error = {"code": "unreadable_pdf", "message": sentence, "retryable": False}
+    assert end["payload"]["error"] == error
+    assert end["payload"]["failed_files"] == [
+        {"name": "broken.pdf", "code": "unreadable_pdf", "message": sentence}
+    ]
+    pipeline.wait_until_empty("upload_chunks")
+
+
+def test_a_lone_file_is_told_of_by_its_pages(pipeline: Pipeline) -> None:
+    events = pipeline.run({"guide.pdf": samples.pdf(*["Dunlins run. " * 200] * PAGES)})
+    assert kind(events[-1]) == "completed"
+    assert in_order(stages(events), ["parse", "chunk", "index"])
+    parsing = [e["payload"] for e in events if e["payload"].get("stage") == "parse"]
+    assert (parsing[-1]["unit"], parsing[-1]["total"]) == ("pages", PAGES)
