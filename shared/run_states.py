@@ -25,6 +25,9 @@ _JSON_FIELDS = (
     "total",
     "unit",
     "percent",
+    "seconds",
+    "eta",
+    "reason",
     "error",
     "result",
 )
@@ -32,7 +35,11 @@ _JSON_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One source's latest run. `stage` to `unit` are None until there is progress to show."""
+    """One source's latest run. What there is nothing to say of is None.
+
+    `seconds` is how long an ended run took, `eta` when a retry is due, `reason` why the run is
+    stalled or cancelled.
+    """
 
     source_id: str
     run_id: str
@@ -46,6 +53,9 @@ class RunState:
     percent: int
     accepted_at: str
     updated_at: str
+    seconds: float | None
+    eta: str | None
+    reason: str | None
     error: dict[str, Any] | None
     result: dict[str, Any] | None
 

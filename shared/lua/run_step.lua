@@ -13,7 +13,7 @@
 --   ended    '1' when this step ended the run
 --
 -- Run hash: source head name status attempt percent stage done total unit stages accepted_ms
---   started_ms updated_ms progress_ms dirty final error result
+--   started_ms updated_ms progress_ms dirty shown final seconds eta reason error result
 --   task:<id>            nesting retries rank phase nonce executions lost timeout suspect deadline
 --   sum:<stage> parts:<stage> finished:<stage> unit:<stage>     what its tasks have reported
 --   part:<task>:<stage>  that task's share of the stage, in millionths
@@ -185,11 +185,16 @@ local function close(status, extra, run)
   local since = num('started_ms', run)
   if since == 0 then since = num('accepted_ms', run) end
   local percent = status == 'completed' and 100 or num('percent', run)
-  redis.call('HSET', run, 'status', status, 'percent', int(percent))
-  emit(status, ',"percent":' .. int(percent) .. ',"seconds":'
-    .. string.format('%.3f', math.max(0, now - since) / 1000) .. extra, run)
+  local seconds = string.format('%.3f', math.max(0, now - since) / 1000)
+  redis.call('HSET', run, 'status', status, 'percent', int(percent), 'seconds', seconds)
+  emit(status, ',"percent":' .. int(percent) .. ',"seconds":' .. seconds .. extra, run)
   redis.call('PEXPIRE', run, STATE_TTL_MS)
   if run == KEY_RUN then ended = '1' end
+end
+
+local function cancel(reason, run)
+  redis.call('HSET', run or KEY_RUN, 'reason', '"' .. reason .. '"')
+  close('cancelled', ',"reason":"' .. reason .. '"', run)
 end
 
 local function fail(error, details)
@@ -211,7 +216,7 @@ local function suspect(id, task, reason, grace)
   task.deadline = deadline
   save_task(id, task)
   if grace > SETTLE_MS and get('status') ~= 'stalled' then
-    set('status', 'stalled')
+    set('status', 'stalled', 'reason', '"' .. reason .. '"')
     emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
   end
 end
@@ -226,7 +231,7 @@ local function create()
   if other ~= '' and other ~= RUN_ID then
     local status = get('status', other_run)
     if status ~= '' and not TERMINAL[status] then
-      close('cancelled', ',"reason":"superseded"', other_run)
+      cancel('superseded', other_run)
     end
   end
   redis.call('HSET', KEYS[4], f.source, RUN_ID)
@@ -266,7 +271,7 @@ function facts.started(task)
   local status, attempt = get('status'), num('attempt')
   if task.executions > attempt then set('attempt', int(task.executions), 'percent', '0') end
   if status ~= 'running' or task.executions > attempt then
-    set('status', 'running')
+    set('status', 'running', 'eta', '', 'reason', '', 'error', '')
     recount()
     emit('started', ',"percent":' .. int(num('percent')))
   end
@@ -284,7 +289,7 @@ function facts.progress(task)
   save_task(f.task, task)
   recount()
   local back = get('status') == 'stalled'
-  if back then set('status', 'running') end
+  if back then set('status', 'running', 'reason', '') end
   due = show(back)
   return 'ok'
 end
@@ -337,7 +342,7 @@ function facts.retrying(task)
   task.suspect, task.deadline = '-', math.max(now, tonumber(f.eta_ms) or 0) + QUEUE_MS
   save_task(f.task, task)
   if get('dirty') == '1' then show(true) end
-  set('status', 'retrying')
+  set('status', 'retrying', 'eta', f.eta, 'error', f.error)
   emit('retrying', ',"percent":' .. int(num('percent')) .. ',"eta":' .. f.eta .. ',"error":' .. f.error)
   return 'ok'
 end
@@ -353,7 +358,7 @@ function facts.revoked()
   if f.expired == '1' then
     return fail_with('expired', 'This source waited too long and was not processed.', true)
   end
-  close('cancelled', ',"reason":"revoked"')
+  cancel('revoked')
   return 'ok'
 end
 

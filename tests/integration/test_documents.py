@@ -18,7 +18,7 @@ from shared.settings import get_settings
 from shared.uploads import Connection
 from tests import samples
 from tests.ingested import ingest, upload
-from worker.documents import cleanup, formats, store
+from worker.documents import cleanup, formats, parsing, store
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.indexing import failures, index
 from worker.documents.members import Limits
@@ -72,6 +72,19 @@ def test_files_of_every_kind_become_searchable(connection: Connection) -> None:
         "godwits": "f.tar.gz/g.txt",
     }.items():
         assert [hit.document_name for hit in search(connection, "alice", query)] == [name]
+
+
+def test_a_pdf_is_counted_by_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[int, str]] = []
+
+    def track(sections: Iterator[str], *, total: int, unit: str) -> Iterator[str]:
+        for number, section in enumerate(sections, 1):
+            counted.append((number, f"of {total} {unit}"))
+            yield section
+
+    monkeypatch.setattr(parsing, "track", track)
+    ingest({"a.pdf": samples.pdf("one", "two")})
+    assert counted == [(1, "of 2 pages"), (2, "of 2 pages")]
 
 
 def test_bad_files_are_named_and_nothing_else_is_lost() -> None:

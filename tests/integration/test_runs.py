@@ -285,6 +285,24 @@ def test_started_makes_a_run_that_redis_forgot(client: redis.Redis) -> None:
     assert types(client) == ["queued", "started", "completed"]
 
 
+def test_the_list_says_what_the_events_said(client: redis.Redis, ref: RunRef) -> None:
+    eta = "2026-01-01T00:00:00.000Z"
+    submit(ref, started())
+    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    state = list_runs(USER)[1][0]
+    assert (state.status, state.eta, state.reason) == ("retrying", eta, None)
+    assert state.error is not None and state.error["code"] == "broken"
+    submit(ref, started(nonce="second", retries=1))
+    state = list_runs(USER)[1][0]
+    assert (state.status, state.eta, state.error, state.seconds) == ("running", None, None, None)
+    submit(ref, Interrupted(task="T", nonce="second"))
+    assert list_runs(USER)[1][0].reason == "interrupted"
+    submit(ref, Revoked(task="T", expired=False))
+    state = list_runs(USER)[1][0]
+    assert (state.status, state.reason) == ("cancelled", "revoked")
+    assert state.seconds == events(client)[-1]["payload"]["seconds"]
+
+
 def test_the_list_has_the_cursor_that_belongs_to_it(client: redis.Redis, ref: RunRef) -> None:
     submit(ref, started())
     submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")]))

@@ -135,7 +135,7 @@ class Stack:
     def _give_back(self, broker_url: str) -> None:
         """What a killed stack's worker held: the Redis is ours, so no other worker uses it."""
         if held := broker.give_back(broker_url):
-            self._log.say(f"gave {held} interrupted tasks back to the queue")
+            self._log.say(f"interrupted tasks given back to the queue: {held}")
 
     def _environment(self, redis_url: str, database_url: str) -> Mapping[str, str]:
         environment = {"ALLOW_ANONYMOUS": "true"} if is_loopback(self._plan.host) else {}
