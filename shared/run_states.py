@@ -79,6 +79,20 @@ def list_runs(user_id: str, source_id: str = "") -> tuple[str, list[RunState]]:
     return cursor.decode(), [_state(*row) for row in rows]
 
 
+def run_status(user_id: str, run_id: str) -> str | None:
+    """The status of one run; None where Redis does not know it.
+
+    Raises:
+        RedisUnavailable: Redis did not answer.
+    """
+    client = redis_client(get_settings().require_redis_url())
+    try:
+        status: Any = client.hget(keys.run(user_id, run_id), "status")
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnavailable from error
+    return status.decode() if status else None
+
+
 def _state(source_id: bytes, run_id: bytes, pairs: list[bytes]) -> RunState:
     row = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
     return RunState(

@@ -1,45 +1,23 @@
-"""Uploads: the bytes of a run's files, on their way through Postgres from web to worker.
+"""Uploads: what a user sends, stored as one source for one run to ingest.
 
-Processes share no disk. Bytes travel in pieces of 1 MiB, so that no file is ever held in memory,
-and are gone when the run has ended.
+Processes share no disk: the bytes travel through Postgres from web to worker.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import IO, Any, Protocol
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-import psycopg
-
+from shared import upload_files
 from shared.errors import EventStreamError
 from shared.text import is_storable, label
+from shared.upload_files import Connection, Readable, StoredFile, UploadGone, UploadTooLarge
 
-PIECE_BYTES = 1024 * 1024
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-class UploadTooLarge(EventStreamError):
-    """The upload is larger than is taken."""
-
-
-class UploadGone(EventStreamError):
-    """The uploaded bytes are no longer there."""
+__all__ = ["Stored", "UnusableName", "Upload", "UploadTooLarge", "store"]
 
 
 class UnusableName(EventStreamError):
     """A user id or Idempotency-Key can't hold a NUL character or half a surrogate pair."""
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Returns at most `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +38,6 @@ class Stored:
     task_id: str
     name: str
     created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of a run. `member` is 0 for one as uploaded, else its place in an archive, from 1."""
-
-    id: str
-    source_id: str
-    run_id: str
-    position: int
-    member: int
-    name: str
-    media_type: str
-    size: int
 
 
 def store(
@@ -141,134 +105,4 @@ def _store_files(
     left = max_bytes
     for position, upload in enumerate(files):
         file = StoredFile("", source_id, run_id, position, 0, upload.name, upload.media_type, 0)
-        left -= add(connection, file, upload.stream, max_bytes=left).size
-
-
-def add(
-    connection: Connection, file: StoredFile, stream: Readable, *, max_bytes: int
-) -> StoredFile:
-    """Stores one more file of a run; returns it with its id and size.
-
-    Where the stream raises, nothing of the file stays, and the exception goes on.
-
-    Raises:
-        UploadTooLarge: the stream holds more than `max_bytes`.
-    """
-    with connection.transaction():
-        row = connection.execute(
-            "INSERT INTO upload_files (source_id, run_id, position, member, name, media_type)"
-            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id::text, name, media_type",
-            (
-                file.source_id,
-                file.run_id,
-                file.position,
-                file.member,
-                label(file.name),
-                label(file.media_type),
-            ),
-        ).fetchone()
-        assert row is not None
-        file_id, name, media_type = row
-        size = _store_pieces(connection, file_id, stream, max_bytes)
-        connection.execute("UPDATE upload_files SET size = %s WHERE id = %s", (size, file_id))
-    return replace(file, id=file_id, name=name, media_type=media_type, size=size)
-
-
-def _store_pieces(connection: Connection, file_id: str, stream: Readable, max_bytes: int) -> int:
-    size = 0
-    for number, piece in enumerate(_pieces(stream)):
-        size += len(piece)
-        if size > max_bytes:
-            raise UploadTooLarge
-        connection.execute(
-            "INSERT INTO upload_chunks (file_id, number, data) VALUES (%s, %s, %b)",
-            (file_id, number, piece),
-        )
-    return size
-
-
-def _pieces(stream: Readable) -> Iterator[bytes]:
-    """Cuts a stream into pieces of one size, also where `read` returns less than asked for."""
-    piece = bytearray()
-    while part := stream.read(PIECE_BYTES - len(piece)):
-        piece += part
-        if len(piece) == PIECE_BYTES:
-            yield bytes(piece)
-            piece.clear()
-    if piece:
-        yield bytes(piece)
-
-
-_COLUMNS = "id::text, source_id::text, run_id, position, member, name, media_type, size"
-
-
-def files(connection: Connection, run_id: str) -> list[StoredFile]:
-    """Returns a run's files in order, the members of an archive in its place."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM upload_files WHERE run_id = %s ORDER BY position, member",
-        (run_id,),
-    )
-    return [StoredFile(*row) for row in rows]
-
-
-def find(connection: Connection, file_id: str) -> StoredFile:
-    """Returns one file.
-
-    Raises:
-        UploadGone: it is not there.
-    """
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM upload_files WHERE id = %s", (file_id,)
-    ).fetchone()
-    if row is None:
-        raise UploadGone
-    return StoredFile(*row)
-
-
-def head(connection: Connection, file_id: str, size: int) -> bytes:
-    """Returns a file's first `size` bytes, 1 MiB at most, or what it has of them."""
-    row = connection.execute(
-        "SELECT substring(data FOR %s) FROM upload_chunks WHERE file_id = %s AND number = 0",
-        (size, file_id),
-        binary=True,
-    ).fetchone()
-    return bytes(row[0]) if row else b""
-
-
-@contextmanager
-def open_file(connection: Connection, file: StoredFile) -> Iterator[IO[bytes]]:
-    """Lends a temporary copy of a file's bytes, at its start. One over 1 MiB lies on disk.
-
-    Raises:
-        UploadGone: not all of its bytes are there.
-    """
-    with tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES) as copy:
-        number = 0
-        while row := connection.execute(
-            "SELECT data FROM upload_chunks WHERE file_id = %s AND number = %s",
-            (file.id, number),
-            binary=True,
-        ).fetchone():
-            copy.write(row[0])
-            number += 1
-        if copy.tell() != file.size:
-            raise UploadGone
-        copy.seek(0)
-        yield copy
-
-
-def remove(connection: Connection, file_id: str) -> None:
-    """Deletes one file and its bytes."""
-    connection.execute("DELETE FROM upload_files WHERE id = %s", (file_id,))
-
-
-def delete(connection: Connection, run_id: str) -> int:
-    """Deletes a run's files and their bytes; returns how many files."""
-    return connection.execute("DELETE FROM upload_files WHERE run_id = %s", (run_id,)).rowcount
-
-
-def prune(connection: Connection, older_than: timedelta) -> int:
-    """Deletes the files, and their bytes, that are older; returns how many files."""
-    return connection.execute(
-        "DELETE FROM upload_files WHERE created_at < now() - %s", (older_than,)
-    ).rowcount
+        left -= upload_files.add(connection, file, upload.stream, max_bytes=left).size

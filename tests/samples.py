@@ -75,8 +75,18 @@ def tar_gz_of(files: Mapping[str, bytes]) -> bytes:
 
 def encrypted_zip(name: str, data: bytes) -> bytes:
     """A zip archive whose one member says that it takes a password."""
-    plain = bytearray(zip_of({name: data}))
-    local, central = plain.index(b"PK\x03\x04"), plain.index(b"PK\x01\x02")
-    plain[local + 6] |= 1  # general purpose flags, bit 0: APPNOTE.TXT 4.4.4
-    plain[central + 8] |= 1
-    return bytes(plain)
+    return _with_flags(zip_of({name: data}), 0x1)
+
+
+def unflagged_zip(name: str, data: bytes) -> bytes:
+    """A zip archive whose one member's name is UTF-8, and does not say so."""
+    return _with_flags(zip_of({name: data}), 0)
+
+
+def _with_flags(archive: bytes, flags: int) -> bytes:
+    """Sets the general purpose flags of an archive's first member (APPNOTE.TXT 4.4.4)."""
+    changed = bytearray(archive)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = archive.index(signature) + offset
+        changed[at : at + 2] = flags.to_bytes(2, "little")
+    return bytes(changed)

@@ -13,7 +13,7 @@ from worker.lifecycle import install
 
 VISIBILITY_TIMEOUT_SECONDS = 3600
 REAP_EVERY_SECONDS = 10
-PRUNE_UPLOADS_EVERY_SECONDS = 3600
+SWEEP_EVERY_SECONDS = 60
 
 
 def configuration() -> dict[str, Any]:
@@ -40,10 +40,10 @@ def configuration() -> dict[str, Any]:
                 "schedule": REAP_EVERY_SECONDS,
                 "options": {"expires": REAP_EVERY_SECONDS},
             },
-            "prune-uploads": {
-                "task": "worker.documents.prune_uploads",
-                "schedule": PRUNE_UPLOADS_EVERY_SECONDS,
-                "options": {"expires": PRUNE_UPLOADS_EVERY_SECONDS},
+            "sweep-uploads": {
+                "task": "worker.documents.sweep",
+                "schedule": SWEEP_EVERY_SECONDS,
+                "options": {"expires": SWEEP_EVERY_SECONDS},
             },
         },
     }

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import redis
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.exceptions import Reject
 
-from shared.errors import EventStreamError
+from shared.errors import EventStreamError, PostgresUnavailable, RedisUnavailable
 from shared.events import to_iso
 from shared.facts import (
     ErrorInfo,
@@ -37,6 +38,7 @@ from worker.ingest import IngestError
 log = logging.getLogger(__name__)
 
 INTERNAL = ErrorInfo("internal_error", "Something went wrong while this was being processed.")
+AWAY = ErrorInfo("unavailable", "A server that this needs can't be reached just now.", True)
 TOO_LONG = ErrorInfo("time_limit", "Processing took too long and was stopped.", retryable=True)
 WORKER_LOST = ErrorInfo("worker_lost", "Processing stopped unexpectedly. Please try again.", True)
 UNKNOWN_TASK = ErrorInfo("unknown_task", "No worker knows how to process this.")
@@ -203,4 +205,6 @@ def describe(exception: Any) -> tuple[ErrorInfo, dict[str, Any]]:
         return error, exception.details
     if isinstance(exception, SoftTimeLimitExceeded):
         return TOO_LONG, {}
+    if isinstance(exception, (PostgresUnavailable, RedisUnavailable, psycopg.OperationalError)):
+        return AWAY, {}
     return INTERNAL, {}

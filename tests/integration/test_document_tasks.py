@@ -10,15 +10,19 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from psycopg import sql
 
 from shared import keys
 from shared.runs import RunRef
 from shared.search import search
 from shared.settings import get_settings
+from shared.uploads import Stored
 from tests import samples
+from tests.conftest import RunningPostgres
 from tests.ingested import upload
 from tests.servers import celery_worker
 from web import dispatch
+from worker.documents.cleanup import sweep
 
 DEADLINE_SECONDS = 40.0
 
@@ -32,15 +36,22 @@ class Pipeline:
 
     def run(self, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
         """Uploads and starts as web does; returns the events when the run has ended."""
-        stored = upload(files)
+        self.start(upload(files))
+        return self.wait_for("completed", "failed", "cancelled")
+
+    def start(self, stored: Stored) -> None:
+        """Starts an upload's run."""
         ref = RunRef("alice", stored.source_id, stored.run_id, stored.task_id, stored.name)
         arguments = {"user_id": "alice", "source_id": stored.source_id, "run_id": stored.run_id}
         dispatch.start_run(ref, "worker.documents.ingest_source", arguments)
+
+    def wait_for(self, *kinds: str) -> list[dict[str, Any]]:
+        """Returns the events when the last one is of such a kind."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             rows: Any = self.client.xrange(keys.stream("alice"))
             events = [json.loads(fields[b"e"]) for _, fields in rows]
-            if events and kind(events[-1]) in ("completed", "failed", "cancelled"):
+            if events and kind(events[-1]) in kinds:
                 return events
             assert time.monotonic() < deadline, events
             time.sleep(0.02)
@@ -50,12 +61,6 @@ class Pipeline:
             row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert row is not None
         return int(row[0])
-
-    def wait_until_empty(self, table: str) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.count(table):
-            assert time.monotonic() < deadline, table
-            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -116,8 +121,8 @@ def test_twenty_mixed_files_are_ingested_and_the_broken_ones_named(pipeline: Pip
     with psycopg.connect(pipeline.database_url) as connection:
         (hit,) = search(connection, "alice", "数据库")
     assert hit.source_id == events[0]["scope"]["id"]
-    for table in ("upload_files", "upload_chunks"):
-        pipeline.wait_until_empty(table)
+    assert sweep() == 1
+    assert (pipeline.count("upload_files"), pipeline.count("upload_chunks")) == (0, 0)
 
 
 def test_a_lone_broken_file_fails_with_a_sentence(pipeline: Pipeline) -> None:
@@ -129,4 +134,23 @@ def test_a_lone_broken_file_fails_with_a_sentence(pipeline: Pipeline) -> None:
     assert end["payload"]["failed_files"] == [
         {"name": "broken.pdf", "code": "unreadable_pdf", "message": sentence}
     ]
-    pipeline.wait_until_empty("upload_chunks")
+    assert sweep() == 1
+    assert pipeline.count("upload_chunks") == 0
+
+
+def test_a_database_that_goes_away_is_waited_for(
+    pipeline: Pipeline, postgres_server: RunningPostgres
+) -> None:
+    stored = upload({"a.txt": b"A heron waits."})
+    database = sql.Identifier(pipeline.database_url.rpartition("/")[2])
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format
+    with psycopg.connect(postgres_server.url, autocommit=True) as administrator:
+        administrator.execute(allow(database, sql.SQL("false")))
+        pipeline.start(stored)
+        events = pipeline.wait_for("retrying")
+        administrator.execute(allow(database, sql.SQL("true")))
+    retrying = next(event["payload"] for event in events if kind(event) == "retrying")
+    assert retrying["eta"] is not None
+    assert retrying["error"]["code"] == "unavailable"
+    end = pipeline.wait_for("completed", "failed")[-1]
+    assert (kind(end), end["payload"]["files"]) == ("completed", 1)

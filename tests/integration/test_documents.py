@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from shared import uploads
+from shared import runs, upload_files
 from shared.connections import postgres
+from shared.facts import Revoked
 from shared.search import search
 from shared.settings import get_settings
-from shared.uploads import Connection
+from shared.upload_files import Connection
 from tests import samples
 from tests.ingested import ingest, upload
 from worker.documents import cleanup, formats, parsing, store
@@ -181,6 +182,14 @@ def test_every_step_may_run_twice(connection: Connection) -> None:
     assert len(chunks) == first["chunks"] > 6
 
 
+def test_of_two_that_read_one_file_the_first_is_believed(connection: Connection) -> None:
+    (file,) = unpack(upload({"a.txt": b"a"}).run_id)
+    store.keep_text(connection, file.id, "first")
+    store.keep_error(connection, file.id, FileGone())
+    assert store.text_of(connection, file.id) == "first"
+    assert parse(file.id).error_code is None
+
+
 def test_chunks_are_pieces_of_the_text_in_order(connection: Connection) -> None:
     text = "".join(f"Sentence number {n} of a long story about birds. " for n in range(200))
     ingest({"a.txt": text.encode()})
@@ -195,10 +204,10 @@ def test_a_newer_run_replaces_what_the_older_one_left(connection: Connection) ->
     parse(unpack(stored.run_id)[0].id)
     index("alice", stored.source_id, stored.run_id)
     connection.execute("UPDATE sources SET run_id = 'newer'")
-    (file,) = uploads.files(connection, stored.run_id)
+    (file,) = upload_files.files(connection, stored.run_id)
     newer = replace(file, run_id="newer", name="b.txt")
     with postgres() as own:
-        added = uploads.add(own, newer, io.BytesIO(b"egret"), max_bytes=9)
+        added = upload_files.add(own, newer, io.BytesIO(b"egret"), max_bytes=9)
     parse(added.id)
     index("alice", stored.source_id, "newer")
     assert search(connection, "alice", "heron") == []
@@ -236,18 +245,30 @@ def test_at_a_run_s_end_its_bytes_and_texts_are_gone_and_its_chunks_stay(
             step()
 
 
-def test_what_nobody_cleaned_up_after_is_pruned(connection: Connection) -> None:
-    old, new = upload({"a.txt": b"a"}), upload({"b.txt": b"b"})
-    for stored in (old, new):
+def test_the_sweep_takes_what_ended_runs_left_and_nothing_else(
+    connection: Connection, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    get_settings.cache_clear()
+    ended, running, unknown, forgotten = (upload({"a.txt": b"text"}) for _ in range(4))
+    for stored in (ended, running, unknown, forgotten):
         parse(unpack(stored.run_id)[0].id)
+    for stored in (ended, running):
+        ref = runs.RunRef("alice", stored.source_id, stored.run_id, stored.task_id, stored.name)
+        runs.accept(ref)
+        if stored is ended:
+            runs.submit(ref, Revoked(task=stored.task_id, expired=False))
     age = 2 * timedelta(seconds=get_settings().ingest_queue_timeout_seconds) + timedelta(hours=1)
     for table in ("upload_files", "documents"):
         connection.execute(
-            f"UPDATE {table} SET created_at = now() - %s WHERE run_id = %s", (age, old.run_id)
+            f"UPDATE {table} SET created_at = now() - %s WHERE run_id = ANY(%s)",
+            (age, [forgotten.run_id, running.run_id]),
         )
-    assert cleanup.prune() == 1
-    texts = connection.execute("SELECT text FROM documents ORDER BY created_at").fetchall()
-    assert texts == [(None,), ("b",)]
+    assert cleanup.sweep() == 2
+    left = connection.execute("SELECT run_id FROM documents WHERE text IS NOT NULL").fetchall()
+    assert {row[0] for row in left} == {running.run_id, unknown.run_id}
+    assert rows(connection, "upload_files") == 2
+    assert cleanup.sweep() == 0
 
 
 def test_failed_files_fit_into_an_event() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared import search as searching
 from shared.search import Fragment, Hit
 from shared.settings import get_settings
-from shared.uploads import Connection
+from shared.upload_files import Connection
 from tests.ingested import ingest
 
 

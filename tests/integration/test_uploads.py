@@ -6,23 +6,15 @@ import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from shared import uploads
-from shared.uploads import (
-    PIECE_BYTES,
-    Connection,
-    Stored,
-    UnusableName,
-    Upload,
-    UploadGone,
-    UploadTooLarge,
-)
+from shared import upload_files, uploads
+from shared.upload_files import PIECE_BYTES, Connection, StoredFile, UploadGone
+from shared.uploads import Stored, UnusableName, Upload, UploadTooLarge
 
 
 @pytest.fixture
@@ -55,8 +47,8 @@ def send(
     )
 
 
-def read(connection: Connection, file: uploads.StoredFile) -> bytes:
-    with uploads.open_file(connection, file) as copy:
+def read(connection: Connection, file: StoredFile) -> bytes:
+    with upload_files.open_file(connection, file) as copy:
         return copy.read()
 
 
@@ -77,18 +69,18 @@ class Trickle(io.BytesIO):
 def test_bytes_come_back_as_they_were(connection: Connection, size: int) -> None:
     data = bytes(range(251)) * (size // 251 + 1)
     stored = send(connection, data[:size], b"second")
-    first, second = uploads.files(connection, stored.run_id)
+    first, second = upload_files.files(connection, stored.run_id)
     assert (first.size, first.position, second.position) == (size, 0, 1)
     assert read(connection, first) == data[:size]
     assert read(connection, second) == b"second"
-    assert uploads.head(connection, first.id, 100) == data[: min(size, 100)]
+    assert upload_files.head(connection, first.id, 100) == data[: min(size, 100)]
 
 
 def test_pieces_are_of_one_size_however_the_bytes_arrive(connection: Connection) -> None:
     stored = send(connection, b"")
-    (file,) = uploads.files(connection, stored.run_id)
+    (file,) = upload_files.files(connection, stored.run_id)
     data = b"x" * (PIECE_BYTES + 1)
-    uploads.add(connection, replace(file, member=1), Trickle(data), max_bytes=len(data))
+    upload_files.add(connection, replace(file, member=1), Trickle(data), max_bytes=len(data))
     sizes = connection.execute("SELECT length(data) FROM upload_chunks ORDER BY number").fetchall()
     assert sizes == [(PIECE_BYTES,), (1,)]
 
@@ -105,7 +97,7 @@ def test_names_are_kept_as_labels(connection: Connection) -> None:
     names = ["数据库.txt", "<script>alert(1)</script>", "a\x00b\ud800\nc", "", "x" * 900]
     stored = send(connection, *[b"x"] * 5, names=names, name=" ñn\x00ame ")
     assert stored.name == "ñname"
-    kept = [file.name for file in uploads.files(connection, stored.run_id)]
+    kept = [file.name for file in upload_files.files(connection, stored.run_id)]
     assert kept == [*names[:2], "ab\ufffd c", "unnamed", "x" * 300]
 
 
@@ -159,24 +151,13 @@ def test_a_key_whose_first_upload_failed_is_free(connection: Connection) -> None
 
 def test_a_run_s_bytes_are_deleted_and_no_other_s(connection: Connection) -> None:
     gone, kept = send(connection, b"one", b"two"), send(connection, b"three")
-    (file, _) = uploads.files(connection, gone.run_id)
-    assert uploads.delete(connection, gone.run_id) == 2
-    assert uploads.delete(connection, gone.run_id) == 0
-    assert uploads.files(connection, gone.run_id) == []
+    (file, _) = upload_files.files(connection, gone.run_id)
+    assert upload_files.delete(connection, gone.run_id) == 2
+    assert upload_files.delete(connection, gone.run_id) == 0
+    assert upload_files.files(connection, gone.run_id) == []
     assert rows(connection, "upload_chunks") == 1
-    assert read(connection, uploads.files(connection, kept.run_id)[0]) == b"three"
+    assert read(connection, upload_files.files(connection, kept.run_id)[0]) == b"three"
     with pytest.raises(UploadGone):
-        uploads.find(connection, file.id)
+        upload_files.find(connection, file.id)
     with pytest.raises(UploadGone):
         read(connection, file)
-
-
-def test_old_bytes_are_pruned(connection: Connection) -> None:
-    old, new = send(connection, b"old"), send(connection, b"new")
-    connection.execute(
-        "UPDATE upload_files SET created_at = now() - interval '3 days' WHERE run_id = %s",
-        (old.run_id,),
-    )
-    assert uploads.prune(connection, timedelta(days=2)) == 1
-    assert uploads.files(connection, old.run_id) == []
-    assert len(uploads.files(connection, new.run_id)) == 1

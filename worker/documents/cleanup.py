@@ -4,37 +4,40 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from shared import uploads
+from shared import upload_files
 from shared.connections import postgres
-from shared.runs import RunRef
+from shared.run_states import run_status
+from shared.runs import TERMINAL
 from shared.settings import get_settings
-from shared.signals import run_ended
 from worker.documents import store
 
 
-def delete_uploads(run_id: str) -> None:
-    """Deletes what a run no longer needs when it has ended; its chunks stay.
+def sweep() -> int:
+    """Deletes what ended runs no longer need; their chunks stay. Returns how many runs.
+
+    It asks for the state of runs and waits for no signal, so it does not matter who ended a run,
+    or whether that process still lives. A run that Redis does not know counts as ended when no
+    queue holds it any more: after twice `INGEST_QUEUE_TIMEOUT_SECONDS`.
 
     Raises:
-        PostgresUnavailable: nothing was deleted; `prune` does it later.
-    """
-    with postgres() as connection:
-        uploads.delete(connection, run_id)
-        store.forget_texts(connection, run_id)
-
-
-def prune() -> int:
-    """Deletes what ended runs left because a process died; returns how many files.
-
-    A run that waits is given up after `INGEST_QUEUE_TIMEOUT_SECONDS`; twice that is past all use.
+        RedisUnavailable, PostgresUnavailable: the next sweep does it.
     """
     older_than = timedelta(seconds=2 * get_settings().ingest_queue_timeout_seconds)
     with postgres() as connection:
-        store.prune_texts(connection, older_than)
-        return uploads.prune(connection, older_than)
+        kept = store.left_over(connection, older_than)
+    ended = [run_id for run_id, user_id, is_old in kept if _has_ended(user_id, run_id, is_old)]
+    for run_id in ended:
+        delete_uploads(run_id)
+    return len(ended)
 
 
-@run_ended.connect
-def on_run_ended(ref: RunRef, status: str) -> None:
-    """Cleans up as soon as the step that ends a run was done by this process."""
-    delete_uploads(ref.run_id)
+def delete_uploads(run_id: str) -> None:
+    """Deletes a run's bytes and whole texts."""
+    with postgres() as connection:
+        upload_files.delete(connection, run_id)
+        store.forget_texts(connection, run_id)
+
+
+def _has_ended(user_id: str, run_id: str, is_old: bool) -> bool:
+    status = run_status(user_id, run_id)
+    return is_old if status is None else status in TERMINAL

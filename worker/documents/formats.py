@@ -48,7 +48,7 @@ def extract(file: IO[bytes], name: str) -> Iterator[Extraction]:
         return
     _refuse(kind)
     text = to_markdown(file.read()) if kind is Kind.HTML else _text(file)
-    yield Extraction(kind, 1, "sections", iter([text]))
+    yield Extraction(kind, 1, "files", iter([text]))
 
 
 def _refuse(kind: Kind) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.connections import postgres
 from shared.events import to_json
-from shared.uploads import Connection
+from shared.upload_files import Connection
 from worker.documents import store
 from worker.documents.chunks import spans
 from worker.documents.errors import FileGone, NoFileSurvived

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 from zipfile import BadZipFile
 
-from shared.uploads import Readable
+from shared.upload_files import Readable
 from worker.documents.errors import ArchiveTooLarge
 from worker.ingest import IngestError
 

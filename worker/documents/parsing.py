@@ -8,9 +8,9 @@ from typing import IO
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared import uploads
+from shared import upload_files
 from shared.connections import postgres
-from shared.uploads import UploadGone
+from shared.upload_files import UploadGone
 from worker.documents import store
 from worker.documents.errors import FileGone, TookTooLong, UnreadableFile
 from worker.documents.formats import extract, join
@@ -34,8 +34,8 @@ def parse(file_id: str) -> Document:
             if known:
                 return known
             try:
-                file = uploads.find(connection, file_id)
-                copy = held.enter_context(uploads.open_file(connection, file))
+                file = upload_files.find(connection, file_id)
+                copy = held.enter_context(upload_files.open_file(connection, file))
             except UploadGone as error:
                 raise FileGone from error
         outcome = _read(copy, file.name)

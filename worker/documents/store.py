@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from shared.uploads import Connection
+from shared.upload_files import Connection
 from worker.ingest import IngestError
 
 
@@ -115,9 +115,12 @@ def forget_texts(connection: Connection, run_id: str) -> None:
     )
 
 
-def prune_texts(connection: Connection, older_than: timedelta) -> None:
-    """Deletes the whole texts of documents that are older."""
-    connection.execute(
-        "UPDATE documents SET text = NULL WHERE text IS NOT NULL AND created_at < now() - %s",
+def left_over(connection: Connection, older_than: timedelta) -> list[tuple[str, str, bool]]:
+    """Returns the runs that bytes or whole texts are kept for: run, user, whether all are older."""
+    return connection.execute(
+        "SELECT kept.run_id, user_id, max(kept.created_at) < now() - %s FROM ("
+        " SELECT run_id, source_id, created_at FROM upload_files UNION ALL"
+        " SELECT run_id, source_id, created_at FROM documents WHERE text IS NOT NULL"
+        ") AS kept JOIN sources ON sources.id = kept.source_id GROUP BY kept.run_id, user_id",
         (older_than,),
-    )
+    ).fetchall()

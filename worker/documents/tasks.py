@@ -13,7 +13,7 @@ import psycopg
 from celery import chord, shared_task
 
 from shared.errors import PostgresUnavailable
-from worker.documents.cleanup import prune
+from worker.documents.cleanup import sweep
 from worker.documents.indexing import index
 from worker.documents.parsing import parse
 from worker.documents.unpacking import unpack
@@ -68,7 +68,7 @@ def index_source(self: Any, *, user_id: str, source_id: str, run_id: str) -> dic
     return index(user_id, source_id, run_id)
 
 
-@shared_task(name="worker.documents.prune_uploads", ignore_result=True)
-def prune_uploads() -> int:
-    """Deletes the bytes of uploads whose end nobody cleaned up after."""
-    return prune()
+@shared_task(name="worker.documents.sweep", ignore_result=True)
+def sweep_uploads() -> int:
+    """Deletes the bytes of runs that have ended."""
+    return sweep()

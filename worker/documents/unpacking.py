@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-from shared import uploads
+from shared import upload_files
 from shared.connections import postgres
-from shared.uploads import Connection, StoredFile, UploadGone, UploadTooLarge
+from shared.upload_files import Connection, StoredFile, UploadGone, UploadTooLarge
 from worker.documents import store
 from worker.documents.archives import members
 from worker.documents.errors import (
@@ -35,7 +35,7 @@ def unpack(run_id: str, limits: Limits | None = None) -> list[StoredFile]:
         FileGone: the run has no files, or their bytes are gone.
     """
     with postgres() as connection:
-        found = uploads.files(connection, run_id)
+        found = upload_files.files(connection, run_id)
         archives = [(file, kind) for file in found if (kind := _archive(connection, file))]
     if not found:
         raise FileGone
@@ -45,21 +45,21 @@ def unpack(run_id: str, limits: Limits | None = None) -> list[StoredFile]:
         for file, kind in track(archives, unit="archives"):
             _unpack(file, kind, limits or Limits())
     with postgres() as connection:
-        return uploads.files(connection, run_id)
+        return upload_files.files(connection, run_id)
 
 
 def _archive(connection: Connection, file: StoredFile) -> Kind | None:
     """Its kind, if it is an archive that was uploaded as such and not dealt with yet."""
     if file.member or store.find(connection, file.id):
         return None
-    kind = kind_of(io.BytesIO(uploads.head(connection, file.id, HEAD_BYTES)), file.name)
+    kind = kind_of(io.BytesIO(upload_files.head(connection, file.id, HEAD_BYTES)), file.name)
     return kind if kind in ARCHIVES else None
 
 
 def _unpack(file: StoredFile, kind: Kind, limits: Limits) -> None:
     with ExitStack() as held, postgres() as connection:
         try:
-            copy = held.enter_context(uploads.open_file(connection, file))
+            copy = held.enter_context(upload_files.open_file(connection, file))
         except UploadGone as error:
             raise FileGone from error
         try:
@@ -87,13 +87,13 @@ def _replace(
         lost = UnreadableArchive(f"This archive is damaged: only {files} could be unpacked.")
         store.keep_error(connection, archive.id, lost)
     else:
-        uploads.remove(connection, archive.id)
+        upload_files.remove(connection, archive.id)
 
 
 def _add(connection: Connection, file: StoredFile, member: Member, limits: Limits) -> None:
     error: IngestError
     try:
-        uploads.add(connection, file, member.stream, max_bytes=limits.file_bytes)
+        upload_files.add(connection, file, member.stream, max_bytes=limits.file_bytes)
         return
     except UploadTooLarge:
         error = FileTooLarge(
@@ -101,5 +101,5 @@ def _add(connection: Connection, file: StoredFile, member: Member, limits: Limit
         )
     except (DamagedFile, EncryptedFile, UnsupportedType) as caught:
         error = caught
-    unread = uploads.add(connection, file, io.BytesIO(), max_bytes=0)
+    unread = upload_files.add(connection, file, io.BytesIO(), max_bytes=0)
     store.keep_error(connection, unread.id, error)
