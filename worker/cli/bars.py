@@ -80,10 +80,16 @@ def _counted(payload: Mapping[str, Any]) -> str:
 
 def _produced(payload: Mapping[str, Any]) -> str:
     failed = payload.get("failed_files") or []
-    parts = [f"{payload[key]} {key}" for key in ("files", "chunks") if payload.get(key) is not None]
+    parts = [
+        _count(payload[key], key) for key in ("files", "chunks") if payload.get(key) is not None
+    ]
     parts += [f"{len(failed)} not read"] if failed else []
     parts += [f"{payload['seconds']:.1f} s"] if payload.get("seconds") is not None else []
     return ", ".join(parts)
+
+
+def _count(number: object, plural: str) -> str:
+    return f"{number} {plural[:-1] if number == 1 else plural}"
 
 
 class Lines:
