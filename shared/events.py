@@ -45,7 +45,7 @@ def to_json(value: Any) -> str:
         return json.dumps(
             value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
         )
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EventRefused(f"The payload is not JSON: {error}.") from error
 
 
@@ -66,6 +66,11 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be sent: half a surrogate pair can't."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def envelope_head(user_id: str, scope: Mapping[str, Any] | None) -> str:
@@ -90,12 +95,14 @@ def encode_body(
         EventRefused: the user or the type is empty, the payload is no JSON object, or the body
             is larger than `max_bytes`.
     """
-    if not (isinstance(user_id, str) and user_id):
-        raise EventRefused("An event needs a user id: a string that is not empty.")
+    if not (isinstance(user_id, str) and user_id and _is_text(user_id)):
+        raise EventRefused("An event needs a user id: text that is not empty.")
     if not (isinstance(event_type, str) and event_type):
         raise EventRefused("An event needs a type: a dotted name such as 'report.ready'.")
     if not isinstance(payload, Mapping):
         raise EventRefused(f"A payload is a mapping, not {type(payload).__name__}.")
+    if scope is not None and not isinstance(scope, Mapping):
+        raise EventRefused(f"A scope is a mapping or None, not {type(scope).__name__}.")
     body = (
         f'{{"type":{to_json(event_type)},"ts":"{now_iso()}",'
         f'{envelope_head(user_id, scope)},"payload":{to_json(payload)}}}'

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import Any, ClassVar
 
+from shared.errors import EventRefused
 from shared.events import to_json
 from shared.outbox import Priority
 from shared.settings import get_settings
@@ -18,7 +20,8 @@ log = logging.getLogger(__name__)
 
 # What the step itself puts into a payload; a task's result may not replace it.
 RESERVED = frozenset({"run_id", "name", "attempt", "percent", "seconds", "error", "reason"})
-_ROOM_FOR_THE_REST_BYTES = 2048
+_ROOM_FOR_THE_REST_BYTES = 4096
+LONGEST_TEXT = 300  # of a name, a stage, a unit or a sentence in an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class ErrorInfo:
     code: str
     message: str
     retryable: bool = False
+
+    def to_json(self) -> str:
+        """As it stands in an event; a sentence of undue length is cut."""
+        return to_json(replace(self, message=self.message[:LONGEST_TEXT]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,20 @@ class Report:
     complete: bool = False
 
     def values(self) -> list[str]:
-        """The six values of a progress report, as the step takes them."""
-        numbers = (self.parts, self.done, self.total)
-        texts = [to_json(self.stage), *(_text(number) for number in numbers)]
-        return [*texts, to_json(self.unit), _text(self.complete)]
+        """The six values of a progress report, as the step takes them: text as JSON.
+
+        A number that is none, or not finite, counts as unknown; `done` stays within 0 and `total`.
+        """
+        total, done = _number(self.total), _number(self.done) or 0
+        done = max(0, done if total is None else min(done, total))
+        texts = ["" if n is None else to_json(n) for n in (self.parts, done, total)]
+        unit = self.unit and str(self.unit)[:LONGEST_TEXT]
+        return [
+            to_json(str(self.stage)[:LONGEST_TEXT]),
+            *texts,
+            to_json(unit),
+            _text(self.complete),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +165,10 @@ class Lost(Failed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted(Fact):
-    """An execution ended without a result."""
+    """An execution ended without a result; its message may come again, or not."""
 
     kind = "interrupted"
+    comes_again: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,16 +221,36 @@ def _text(value: Any) -> str:
         case bool():
             return "1" if value else "0"
         case ErrorInfo():
-            return to_json(value)
+            return value.to_json()
     return str(value)
 
 
+def _number(value: object) -> int | float | None:
+    """The value, if it is a finite number; anything may come out of a task."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        return None
+    return value
+
+
 def _members(mapping: Mapping[str, Any]) -> str:
-    """A mapping as JSON members with a leading comma; too large a one is left out and logged."""
-    kept = {str(k): v for k, v in mapping.items() if str(k) not in RESERVED}
-    text = to_json(kept)[1:-1]
-    limit = get_settings().event_max_bytes - _ROOM_FOR_THE_REST_BYTES
-    if len(text) > limit:
-        log.error("a run's result of %d bytes is left out of its event: %r", len(text), list(kept))
-        return ""
-    return f",{text}" if text else ""
+    """A mapping as JSON members with a leading comma.
+
+    What has no JSON form, or would make the event too large, is left out and logged: the end of
+    a run is worth more than what it says besides.
+    """
+    left = get_settings().event_max_bytes - _ROOM_FOR_THE_REST_BYTES
+    members = []
+    for name, value in mapping.items():
+        if str(name) in RESERVED:
+            continue
+        try:
+            member = f"{to_json(str(name))}:{to_json(value)}"
+        except EventRefused as error:
+            log.error("%r is left out of an event: %s", name, error)
+            continue
+        left -= len(member) + 1
+        if left < 0:
+            log.error("%r and what follows is left out of an event: too large", name)
+            break
+        members.append("," + member)
+    return "".join(members)

@@ -32,6 +32,28 @@ LIMIT = 10_000
 CIRCUIT_SECONDS = 1.0
 
 
+# Refusals that pass by themselves: memory, a failover, a full disk, a long script, loading.
+_PASSING = (
+    "OOM",
+    "READONLY",
+    "MISCONF",
+    "BUSY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether Redis can't do a step now, but may later."""
+    if isinstance(error, redis.ResponseError):
+        return any(word in str(error) for word in _PASSING) or isinstance(
+            error, (redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
+        )
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+
+
 class Priority(IntEnum):
     """What is dropped first when the outbox overflows: the lowest."""
 
@@ -50,7 +72,6 @@ class Step:
     priority: Priority = Priority.NORMAL
     retry_args: Sequence[Any] | None = None
     hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
-    on_reply: Callable[[Any], None] | None = None  # called with the reply, however late it comes
 
     def run(self, client: redis.Redis) -> Any:
         """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
@@ -87,41 +108,36 @@ class Outbox:
             self._pending.append(step)
             if len(self._pending) > self._limit:
                 self._drop_one()
-            delivered = self._drain()
-        self._tell(delivered)
-        return delivered[-1][1] if delivered and delivered[-1][0] is step else None
+            return self._drain()
 
     def flush(self) -> int:
         """Tries to deliver what waits; returns how many steps still do."""
         with self._lock:
-            delivered = self._drain()
-        self._tell(delivered)
-        return len(self._pending)
+            self._drain()
+            return len(self._pending)
 
-    def _drain(self) -> list[tuple[Step, Any]]:
-        """Delivers in order until one can't be; returns what was delivered, with the replies."""
-        delivered: list[tuple[Step, Any]] = []
+    def _drain(self) -> Any | None:
+        """Returns the reply to the last pending step, None when it was not delivered."""
+        reply = None
         while self._pending and time.monotonic() >= self._closed_until:
             step = self._pending[0]
             try:
-                delivered.append((step, step.run(self._client())))
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                self._closed_until = time.monotonic() + CIRCUIT_SECONDS
-                if step.retry_args is not None:
-                    step.args = step.retry_args
-                log.warning("Redis is away (%s); %d steps wait", error, len(self._pending))
-                break
-            except redis.ResponseError:
+                reply = step.run(self._client())
+            except Exception as error:  # the publisher's edge: nothing here may fail a task
+                if is_away(error):
+                    self._wait(step, error)
+                    return None
+                reply = None
                 self.lost += 1
-                log.exception("Redis refused a step; it is lost")
+                log.exception("a step can't be delivered as it is; it is lost")
             self._pending.popleft()
-        return delivered
+        return None if self._pending else reply
 
-    @staticmethod
-    def _tell(delivered: list[tuple[Step, Any]]) -> None:
-        for step, reply in delivered:
-            if step.on_reply is not None:
-                step.on_reply(reply)
+    def _wait(self, step: Step, error: Exception) -> None:
+        self._closed_until = time.monotonic() + CIRCUIT_SECONDS
+        if step.retry_args is not None:
+            step.args = step.retry_args
+        log.warning("Redis is away (%s); %d steps wait", error, len(self._pending))
 
     def _drop_one(self) -> None:
         lowest = min(step.priority for step in self._pending)
@@ -140,12 +156,11 @@ def deliver(step: Step) -> Any:
         RedisUnavailable: Redis did not answer. The step may have been done all the same.
     """
     try:
-        reply = step.run(redis_client(get_settings().require_redis_url()))
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise RedisUnavailable from error
-    if step.on_reply is not None:
-        step.on_reply(reply)
-    return reply
+        return step.run(redis_client(get_settings().require_redis_url()))
+    except redis.RedisError as error:
+        if is_away(error):
+            raise RedisUnavailable from error
+        raise
 
 
 def outbox() -> Outbox:

@@ -8,27 +8,23 @@ late facts and two workers on one task are harmless by construction.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from time import time
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 from shared import keys
 from shared.connections import redis_client
 from shared.events import envelope_head, now_iso, to_json
-from shared.facts import Accepted, Fact, Lapsed, Started
+from shared.facts import LONGEST_TEXT, Accepted, Fact, Lapsed, Started
 from shared.outbox import Step, deliver, outbox
 from shared.scripts import script
 from shared.settings import Settings, get_settings
-from shared.signals import run_ended
 from shared.user_stream import PUBLISH
 
-log = logging.getLogger(__name__)
-
 HEADER = "eventstream"  # the message header that holds a RunRef
+_GROUPS = UUID("7b1f3c52-5f0c-4a37-9f5e-0d2f6f1f8b8e")
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 REDELIVERY_GRACE_MS = 3_900_000  # Redis redelivers after an hour, and sweeps within five minutes
 
@@ -75,16 +71,19 @@ class Outcome:
     ended: bool
 
 
-def new_run(user_id: str, source_id: str, name: str, *, final: str) -> RunRef:
-    """Names a new run; nothing is stored yet."""
-    return RunRef(user_id, source_id, str(uuid4()), final, name)
+def new_run(
+    user_id: str, source_id: str, name: str, *, final: str, group: str | None = None
+) -> RunRef:
+    """Names a new run; nothing is stored yet. One group's tasks for one source share a run."""
+    run_id = uuid4() if group is None else uuid5(_GROUPS, f"{group} {user_id} {source_id}")
+    return RunRef(user_id, source_id, str(run_id), final, name)
 
 
 def accept(ref: RunRef) -> Outcome:
     """Makes the run exist, with its `queued` event, before its message is published.
 
     An open run of the same source is closed in the same step (cancelled, superseded). Accepting
-    a run twice changes nothing.
+    a run twice changes nothing, but that another `final` has to succeed too.
 
     Raises:
         RedisUnavailable: Redis did not answer; the run may exist all the same.
@@ -133,20 +132,13 @@ def _step(ref: RunRef, fact: Fact) -> Step:
         keys.sources(ref.user_id),
         keys.latest(ref.user_id),
     ]
-    return Step(
-        script("run_step"),
-        step_keys,
-        args,
-        fact.priority,
-        hint=_hint(ref, fact, settings),
-        on_reply=partial(_announce_end, ref),
-    )
+    return Step(script("run_step"), step_keys, args, fact.priority, hint=_hint(ref, fact, settings))
 
 
 def _head(settings: Settings, ref: RunRef) -> list[Any]:
     return [
         keys.topic(ref.user_id),
-        PUBLISH,
+        PUBLISH if settings.enable_sse_push else "",
         settings.events_stream_maxlen,
         settings.events_stream_ttl_seconds * 1000,
         settings.ingest_state_ttl_seconds * 1000,
@@ -162,11 +154,12 @@ def _head(settings: Settings, ref: RunRef) -> list[Any]:
 
 def _ref_values(ref: RunRef) -> list[str]:
     scope = {"kind": "source", "id": ref.source_id}
+    name = to_json(ref.name[:LONGEST_TEXT])
     head = (
         f'{envelope_head(ref.user_id, scope)},"payload":'
-        f'{{"run_id":{to_json(ref.run_id)},"name":{to_json(ref.name)}'
+        f'{{"run_id":{to_json(ref.run_id)},"name":{name}'
     )
-    return ["source", ref.source_id, "name", to_json(ref.name), "final", ref.final, "head", head]
+    return ["source", ref.source_id, "name", name, "final", ref.final, "head", head]
 
 
 def _hint(ref: RunRef, fact: Fact, settings: Settings) -> tuple[str, dict[str, int]] | None:
@@ -191,15 +184,3 @@ def _outcome(reply: list[Any]) -> Outcome:
         cursor.decode(),
         ended == b"1",
     )
-
-
-def _announce_end(ref: RunRef, reply: list[Any]) -> None:
-    """Sends `run_ended` where the step whose reply this is ended the run."""
-    outcome = _outcome(reply)
-    if not outcome.ended:
-        return
-    for receiver in run_ended.receivers_for(ref):
-        try:
-            receiver(ref, status=outcome.status)
-        except Exception:  # a receiver's fault is its own
-            log.exception("a receiver of run_ended failed for run %s", ref.run_id)

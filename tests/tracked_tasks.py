@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from celery import Task, chord, shared_task
 
+from worker.execution import Execution, current
 from worker.ingest import IngestError, progress, stage, track
+
+
+def current_execution() -> Execution:
+    execution = current()
+    assert execution is not None
+    return execution
+
 
 INGEST = {"user": "user_id", "source": "source_id"}
 
@@ -96,6 +106,38 @@ def member_fails(self: Any, user_id: str, source_id: str) -> None:
     """A chord whose body never runs."""
     who = {"user_id": user_id, "source_id": source_id}
     raise self.replace(chord([part.s(**who, number=1), refuse.si(**who)], join.s(**who)))
+
+
+@shared_task(base=Task, name="tests.mark", ingest=INGEST)
+def mark(user_id: str, source_id: str, path: str) -> dict[str, str]:
+    """Leaves a line that says its body ran."""
+    with open(path, "a") as file:
+        file.write(f"{source_id}\n")
+    return {"marked": path}
+
+
+@shared_task(base=Task, name="tests.send_off", ingest=INGEST)
+def send_off(user_id: str, source_id: str, path: str) -> None:
+    """Publishes a task of its own source and does not wait for it."""
+    mark.apply_async(kwargs={"user_id": user_id, "source_id": source_id, "path": path}, countdown=1)
+
+
+@shared_task(base=Task, name="tests.slow", ingest=INGEST)
+def slow(user_id: str, source_id: str) -> None:
+    """Counts slower than progress may go out."""
+    with stage("slow"):
+        for _ in track(range(4), unit="steps"):
+            time.sleep(0.4)
+
+
+@shared_task(base=Task, name="tests.odd_numbers", ingest=INGEST)
+def odd_numbers(user_id: str, source_id: str) -> dict[str, Any]:
+    """Reports what is no progress, and returns what is no JSON."""
+    with stage('a "stage"\n'):
+        for done, total in ((math.nan, 3), (-5, 10), (15, 10), ("x", None), (1, math.inf), (1, 0)):
+            progress(done, total)  # type: ignore[arg-type]
+            current_execution().send_progress(always=True)
+    return {"good": 1, "bad": math.nan, "worse": b"x", "percent": 7}
 
 
 @shared_task(name="tests.untracked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, _state, signals
 
 from shared.errors import SettingsError
 from shared.settings import get_settings
@@ -62,7 +62,8 @@ def require_settings(**_: Any) -> None:
         sys.exit(f"error: {error}")
 
 
-app = Celery("worker")
+# Where a team's own application came first, it stays the current one: its tasks are its own.
+app = Celery("worker", set_as_current=getattr(_state, "_tls").current_app is None)  # noqa: B009
 app.add_defaults(configuration)
 install(app)
 signals.celeryd_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")

@@ -9,11 +9,12 @@ import functools
 import inspect
 import logging
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import redis
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, ImproperlyConfigured
 
 from shared.facts import Accepted, Started
 from shared.runs import HEADER, RunRef, new_run, point_to, submit
@@ -32,7 +33,20 @@ def gate_all(sender: Celery, **_: Any) -> None:
     """Puts the start gate before every tracked task that the application knows."""
     for task in sender.tasks.values():
         if option(task) and not getattr(type(task).before_start, "is_gate", False):
+            _check(task)
             _gate(type(task))
+
+
+def _check(task: Any) -> None:
+    weights = option(task).get("stages", {})
+    is_right = isinstance(weights, Mapping) and all(
+        isinstance(weight, (int, float)) and 0 < weight < inf for weight in weights.values()
+    )
+    if not is_right or not {"user", "source"} <= set(option(task)):
+        raise ImproperlyConfigured(
+            f"The ingest option of {task.name} is {option(task)!r}. It takes 'user' and 'source', "
+            "the names of the arguments with their ids, and 'stages', names with a weight over 0."
+        )
 
 
 def _gate(task_class: Any) -> None:
@@ -70,8 +84,11 @@ def _begin(task: Any, task_id: str) -> None:
             stages=option(task).get("stages", {}),
         ),
     )
-    if outcome is not None and outcome.verdict in ("closed", "duplicate"):
-        log.info("task %s is not run: its run %s is %s", task_id, ref.run_id, outcome.status)
+    verdict = outcome.verdict if outcome else "ok"
+    if verdict == "closed" and outcome and outcome.status == "completed" and task_id != ref.final:
+        return  # sent off within a run that did not wait for it: it runs, and says nothing
+    if verdict in ("closed", "duplicate"):
+        log.info("task %s is not run: its run %s has ended", task_id, ref.run_id)
         raise Ignore
     enter(execution)
     beat.watch(execution)
@@ -79,11 +96,11 @@ def _begin(task: Any, task_id: str) -> None:
 
 def _comes_again(task: Any) -> tuple[bool, bool]:
     """Whether the broker redelivers after a lost worker, and after a hard time limit."""
-    conf = task.app.conf
-    lost = bool(task.acks_late) and bool(
-        task.reject_on_worker_lost or conf.task_reject_on_worker_lost
-    )
-    return lost, bool(task.acks_late) and not task.acks_on_failure_or_timeout
+    acks_on_timeout = getattr(task, "acks_on_timeout", None)
+    if acks_on_timeout is None:
+        acks_on_timeout = task.acks_on_failure_or_timeout
+    late = bool(task.acks_late)
+    return late and bool(task.reject_on_worker_lost), late and not acks_on_timeout
 
 
 def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
@@ -95,13 +112,13 @@ def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_
     if owner is None:
         log.error("task %s is not tracked: %r names no user and source", sender, option(task))
         return
-    user_id, source_id = owner
     execution = current()
     if execution and (execution.ref.user_id, execution.ref.source_id) == owner:
         execution.dispatched = True
         ref = execution.ref
     else:
-        ref = new_run(user_id, source_id, source_id, final=headers["id"])
+        final, group = _final(app, body[2]) or headers["id"], headers.get("group")
+        ref = new_run(*owner, owner[1], final=final, group=group)
         submit(ref, Accepted())
     headers[HEADER] = ref.to_header()
     try:
@@ -116,4 +133,16 @@ def _owner(task: Any, args: Any, kwargs: Any) -> tuple[str, str] | None:
         user_id, source_id = (arguments[option(task)[key]] for key in ("user", "source"))
     except (KeyError, TypeError):
         return None
-    return (str(user_id), str(source_id)) if user_id and source_id else None
+    owner = (str(user_id), str(source_id))
+    return owner if all(owner) and None not in (user_id, source_id) else None
+
+
+def _final(app: Celery, embed: Mapping[str, Any]) -> str | None:
+    """The id of the task whose success will end the run: a chain's last tracked, a chord's body."""
+    following = [*(embed.get("chain") or []), *filter(None, [embed.get("chord")])]
+    for signature in following:  # a chain is kept last task first
+        if option(app.tasks.get(signature.get("task"))):
+            task_id = signature.get("options", {}).get("task_id")
+            if task_id:
+                return str(task_id)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ import redis
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.exceptions import Reject
 
-from shared.errors import EventStreamError, PostgresUnavailable, RedisUnavailable
+from shared.errors import PostgresUnavailable, RedisUnavailable
 from shared.events import to_iso
 from shared.facts import (
     ErrorInfo,
@@ -58,15 +59,6 @@ def on_success(sender: Any, result: Any = None, **_: Any) -> None:
 
 def _succeed(execution: Execution, result: Any) -> None:
     produced = result if isinstance(result, Mapping) else {}
-    try:
-        _send_success(execution, produced)
-    except EventStreamError as error:  # the result is no JSON: the run ends all the same
-        log.error("the result of task %s is left out: %s", execution.task_id, error)
-        execution.reported = False
-        _send_success(execution, {})
-
-
-def _send_success(execution: Execution, produced: Mapping[str, Any]) -> None:
     execution.send_end(
         lambda reports: Succeeded(
             task=execution.task_id, nonce=execution.nonce, reports=reports, result=produced
@@ -126,7 +118,7 @@ def on_retry(
     if execution is None:
         submit(ref, fact)
     else:
-        execution.send_end(lambda _reports: fact)
+        execution.send_end(lambda reports: replace(fact, reports=reports))
 
 
 def _eta(when: Any) -> datetime | None:
@@ -157,7 +149,10 @@ def on_postrun(
     else:
         execution.send_end(
             lambda reports: Interrupted(
-                task=execution.task_id, nonce=execution.nonce, reports=reports
+                task=execution.task_id,
+                nonce=execution.nonce,
+                reports=reports,
+                comes_again=state != "IGNORED",
             )
         )
 

@@ -29,6 +29,7 @@ class Counter:
     unit: str | None = None
     parts: int | None = None
     complete: bool = False
+    tracking: bool = False  # a track() is counting here
 
     def report(self) -> Report:
         """Its state now."""
@@ -65,8 +66,10 @@ class Execution:
             self._stage = outer
 
     def count(self, total: int | None, unit: str | None) -> Counter:
-        """The counter of the stage that the task is in, at 0."""
+        """The counter of the stage that the task is in, at 0; within a track one nobody sees."""
         counter = self._counters.get(self._stage)
+        if counter is not None and counter.tracking:
+            return Counter(self._stage)  # within a track(): the outer one is the bar
         if counter is None or counter.parts is not None:
             counter = self._counters[self._stage] = Counter(self._stage)
         counter.done, counter.total, counter.unit = 0, total, unit or counter.unit
@@ -75,8 +78,8 @@ class Execution:
     def send_progress(self, *, always: bool) -> None:
         """Reports what changed since the last report; `always` also when nothing did."""
         with self._lock:
-            reports = self._changed()
-            if reports or always:
+            reports = () if self.reported else self._changed()
+            if reports or (always and not self.reported):
                 self._submit(Progress(task=self.task_id, nonce=self.nonce, reports=reports))
 
     def send_end(self, make_fact: Callable[[tuple[Report, ...]], Fact]) -> None:

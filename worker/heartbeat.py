@@ -85,8 +85,7 @@ class Heartbeat:
             outcome = submit(ref, Flush())
             if outcome is not None and outcome.due_ms is not None:
                 self.flush_later(ref, outcome.due_ms)
-        if not executions and not due:
-            outbox().flush()
+        outbox().flush()
 
 
 def heartbeat() -> Heartbeat:

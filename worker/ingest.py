@@ -1,8 +1,8 @@
 """What a task author uses: stage(), track(), progress(), IngestError.
 
-They find the running task by themselves, so helpers need no object handed around, and outside of
-a tracked task they do nothing. None of them talks to Redis on every step: the heartbeat sends
-what changed, at most four times a second.
+They find the running task by themselves, so helpers need no object handed around (in the task's
+own thread), and outside of a tracked task they do nothing. Counting never talks to Redis: the
+heartbeat sends what changed, at most four times a second. Entering a stage does, once.
 """
 
 from __future__ import annotations
@@ -67,9 +67,13 @@ def track(
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     counter = execution.count(total, unit)
-    for item in iterable:
-        yield item
-        counter.done += 1
+    counter.tracking = True
+    try:
+        for item in iterable:
+            yield item
+            counter.done += 1
+    finally:
+        counter.tracking = False
 
 
 def progress(done: int, total: int | None = None, *, unit: str | None = None) -> None:

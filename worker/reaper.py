@@ -6,6 +6,7 @@ Any number may run side by side: each decision is one atomic step.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from typing import Any
 
@@ -18,6 +19,9 @@ from shared.runs import TERMINAL, RunRef, lapse, submit
 from shared.settings import get_settings
 
 BATCH = 100
+LOOK_AGAIN_SECONDS = 30
+
+log = logging.getLogger(__name__)
 
 
 @shared_task(name="worker.reap", ignore_result=True, acks_late=False)
@@ -33,19 +37,23 @@ def reap_shard(number: int) -> int:
     members: Any = client.zrangebyscore(shard, "-inf", time.time() * 1000, start=0, num=BATCH)
     for member in members:
         ref = RunRef.from_header(json.loads(member))
-        deadline_ms = None if ref is None else _look_at(ref)
-        if deadline_ms is None:
-            client.zrem(shard, member)
+        again_ms = (time.time() + LOOK_AGAIN_SECONDS) * 1000
+        try:
+            is_open = ref is not None and _look_at(ref)
+        except Exception:  # one run's trouble must not keep the others open
+            log.exception("the reaper could not look at %s", ref)
+            is_open = True
+        if is_open:
+            client.zadd(shard, {member: again_ms})
         else:
-            client.zadd(shard, {member: deadline_ms})
+            client.zrem(shard, member)
     return len(members)
 
 
-def _look_at(ref: RunRef) -> int | None:
-    """Returns when to look again, as a Unix time in ms; None for never."""
+def _look_at(ref: RunRef) -> bool:
+    """Returns whether the run is still open."""
     result = current_app.AsyncResult(ref.final)
-    if result.state == "SUCCESS":  # stored, but its signal was lost
+    if result.state == "SUCCESS":  # stored, but its signal was lost, or it is not tracked
         value = result.result
         submit(ref, Succeeded(task=ref.final, result=value if isinstance(value, dict) else {}))
-    outcome = lapse(ref)
-    return None if outcome.status in TERMINAL else outcome.deadline_ms
+    return lapse(ref).status not in TERMINAL | {""}

@@ -11,8 +11,9 @@ local function last_id(stream)
   return newest and newest[1] or '0-0'
 end
 
--- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'), maxlen, ttl_ms}
+-- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'; '' appends nothing), maxlen, ttl_ms}
 local function append_entry(to, token, body)
+  if to.publish == '' then return '', '' end
   local prev = last_id(to.stream)
   local id = redis.call('XADD', to.stream, 'MAXLEN', '~', to.maxlen, '*',
     'p', prev, 't', token, 'e', body)

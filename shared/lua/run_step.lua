@@ -13,7 +13,7 @@
 --   ended    '1' when this step ended the run
 --
 -- Run hash: source head name status attempt percent stage done total unit stages accepted_ms
---   started_ms updated_ms progress_ms dirty shown final seconds eta reason error result
+--   started_ms updated_ms progress_ms dirty shown finals seconds eta reason error result
 --   task:<id>            nesting retries rank phase nonce executions lost timeout suspect deadline
 --   sum:<stage> parts:<stage> finished:<stage> unit:<stage>     what its tasks have reported
 --   part:<task>:<stage>  that task's share of the stage, in millionths
@@ -92,7 +92,7 @@ local function report(task, stage, parts, done, total, unit, complete)
   end
   local of = num('parts:' .. stage)
   if of > 1 then
-    set('done', int(num('finished:' .. stage)), 'total', int(of), 'unit', get('unit:' .. stage))
+    set('done', int(math.min(of, num('finished:' .. stage))), 'total', int(of), 'unit', get('unit:' .. stage))
   elseif parts == '' then
     set('done', done, 'total', total, 'unit', unit)
   else
@@ -192,6 +192,12 @@ local function close(status, extra, run)
   if run == KEY_RUN then ended = '1' end
 end
 
+local function forget_parts(run) -- of an ended run only what a list shows is kept
+  for _, field in ipairs(redis.call('HKEYS', run)) do
+    if string.find(field, ':', 1, true) then redis.call('HDEL', run, field) end
+  end
+end
+
 local function cancel(reason, run)
   redis.call('HSET', run or KEY_RUN, 'reason', '"' .. reason .. '"')
   close('cancelled', ',"reason":"' .. reason .. '"', run)
@@ -223,15 +229,30 @@ end
 
 -- ---- facts -------------------------------------------------------------------------------------
 
+local function expect(id) -- a final task, from its acceptance on
+  local task = load_task('')
+  task.deadline = now + QUEUE_MS
+  save_task(id, task)
+end
+
+local function without(lines, id) -- the lines but that one, and whether it was there
+  local kept, found = '', false
+  for line in string.gmatch(lines, '[^\n]+') do
+    if line == id then found = true else kept = kept .. line .. '\n' end
+  end
+  return kept, found
+end
+
 local function create()
-  set('source', f.source, 'head', f.head, 'name', f.name, 'status', 'queued', 'final', f.final,
-    'attempt', '0', 'percent', '0', 'accepted_ms', int(now), 'stages', '')
+  set('source', f.source, 'head', f.head, 'name', f.name, 'status', 'queued',
+    'finals', f.final .. '\n', 'attempt', '0', 'percent', '0', 'accepted_ms', int(now), 'stages', '')
   local other = get(f.source, KEYS[4])
   local other_run = RUN_PREFIX .. other
   if other ~= '' and other ~= RUN_ID then
     local status = get('status', other_run)
     if status ~= '' and not TERMINAL[status] then
       cancel('superseded', other_run)
+      forget_parts(other_run)
     end
   end
   redis.call('HSET', KEYS[4], f.source, RUN_ID)
@@ -243,9 +264,7 @@ local function create()
       redis.call('HDEL', KEYS[4], source)
     end
   end
-  local task = load_task('')
-  task.deadline = now + QUEUE_MS
-  save_task(f.final, task)
+  expect(f.final)
   emit('queued', ',"percent":0')
 end
 
@@ -253,6 +272,7 @@ local facts, due = {}, -1
 
 function facts.started(task)
   local key = {tonumber(f.nesting), tonumber(f.retries), 2}
+  if f.nonce == task.nonce then return 'ok' end -- again, since the first reply was lost
   local order = compare(key, {task.nesting, task.retries, task.rank})
   if order < 0 then return 'stale' end
   if key[1] > task.nesting then task.executions = 0 end -- replaced: counted as a task of its own
@@ -280,14 +300,20 @@ end
 
 local function is_current(task) return f.nonce == '' or f.nonce == task.nonce end
 
-function facts.progress(task)
-  if not is_current(task) then return 'stale' end
+local function take_reports()
+  if #ARGV == cut then return end
   for i = cut + 1, #ARGV, 6 do
     report(f.task, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
   end
+  recount()
+  if get('shown') ~= shown() then set('dirty', '1') end
+end
+
+function facts.progress(task)
+  if not is_current(task) then return 'stale' end
+  take_reports()
   task.deadline, task.suspect = now + LEASE_MS, '-'
   save_task(f.task, task)
-  recount()
   local back = get('status') == 'stalled'
   if back then set('status', 'running', 'reason', '') end
   due = show(back)
@@ -296,19 +322,24 @@ end
 
 function facts.succeeded(task)
   if not is_current(task) then return 'stale' end
-  facts.progress(task)
-  task.phase = 'done'
+  take_reports()
+  task.phase, task.suspect = 'done', '-'
   save_task(f.task, task)
   for _, stage in ipairs(stages()) do
     if redis.call('HEXISTS', KEY_RUN, 'part:' .. f.task .. ':' .. stage[1]) == 1 then
       contribute(f.task, stage[1], MILLION)
       local of = num('parts:' .. stage[1])
-      if of > 1 and get('stage') == stage[1] then set('done', int(num('finished:' .. stage[1]))) end
+      if of > 1 and get('stage') == stage[1] then
+        set('done', int(math.min(of, num('finished:' .. stage[1]))))
+      end
     end
   end
   recount()
+  if get('status') == 'stalled' then set('status', 'running', 'reason', '') end
   due = show(false)
-  if f.task == get('final') then
+  local finals, was_final = without(get('finals'), f.task)
+  set('finals', finals)
+  if was_final and finals == '' then
     if f.result ~= '' then set('result', '{' .. string.sub(f.result, 2) .. '}') end
     close('completed', f.result)
   end
@@ -317,6 +348,7 @@ end
 
 function facts.failed(task)
   if not is_current(task) then return 'stale' end
+  take_reports()
   return fail(f.error, f.details)
 end
 
@@ -329,7 +361,9 @@ end
 
 function facts.interrupted(task) -- the execution ended without a result
   if not is_current(task) then return 'stale' end
-  suspect(f.task, task, 'interrupted', task.lost == 1 and GRACE_MS or SETTLE_MS)
+  take_reports()
+  local comes_again = f.comes_again == '1' and task.lost == 1
+  suspect(f.task, task, 'interrupted', comes_again and GRACE_MS or SETTLE_MS)
   return 'ok'
 end
 
@@ -341,6 +375,7 @@ function facts.retrying(task)
   task.nesting, task.retries, task.rank, task.nonce = tonumber(f.nesting), retries, 1, '-'
   task.suspect, task.deadline = '-', math.max(now, tonumber(f.eta_ms) or 0) + QUEUE_MS
   save_task(f.task, task)
+  take_reports()
   if get('dirty') == '1' then show(true) end
   set('status', 'retrying', 'eta', f.eta, 'error', f.error)
   emit('retrying', ',"percent":' .. int(num('percent')) .. ',"eta":' .. f.eta .. ',"error":' .. f.error)
@@ -349,6 +384,8 @@ end
 
 function facts.handed_over(task) -- the execution replaced itself by a canvas under its own id
   if not is_current(task) then return 'stale' end
+  take_reports()
+  due = show(false)
   task.nonce, task.deadline = '-', now + QUEUE_MS
   save_task(f.task, task)
   return 'ok'
@@ -379,9 +416,16 @@ end
 local function step()
   local status = get('status')
   if FACT == 'accepted' then
-    if status ~= '' then return 'duplicate' end
-    create()
-    return 'ok'
+    if status == '' then
+      create()
+      return 'ok'
+    end
+    local _, known = without(get('finals'), f.final)
+    if not TERMINAL[status] and not known and get('task:' .. f.final) == '' then
+      set('finals', get('finals') .. f.final .. '\n')
+      expect(f.final)
+    end
+    return 'duplicate'
   end
   if status == '' then
     if FACT ~= 'started' and FACT ~= 'retrying' then return 'missing' end
@@ -412,7 +456,5 @@ if FACT == 'lapsed' and ended == '' and verdict == 'ok' then
     end
   end)
 end
-if ended == '1' then
-  each_task(function(id) redis.call('HDEL', KEY_RUN, 'task:' .. id) end)
-end
+if ended == '1' then forget_parts(KEY_RUN) end
 return {verdict, get('status'), due, int(deadline), cursor, ended}

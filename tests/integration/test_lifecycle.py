@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, chord, group
 
 from shared import keys, runs
+from shared.facts import Revoked
+from shared.run_states import list_runs
 from tests.conftest import RunningRedis
 from tests.servers import celery_worker
 from tests.tracked_tasks import count
@@ -25,6 +27,7 @@ POOLS = {
     "threads": ("--pool", "threads", "--concurrency", "2"),
     "solo": ("--pool", "solo"),
 }
+TERMINAL = {"completed", "failed", "cancelled"}
 WHO = {"user_id": USER, "source_id": SOURCE}
 
 
@@ -48,14 +51,30 @@ class Lab:
         rows: Any = self.client.xrange(keys.stream(USER))
         return [json.loads(fields[b"e"]) for _, fields in rows]
 
-    def told(self) -> list[str]:
-        """The types of events until the run has ended, progress once for any number of it."""
+    def kinds(self, source: str = SOURCE) -> list[str]:
+        events = [e for e in self.events() if e["scope"]["id"] == source]
+        return [e["type"].removeprefix("source.ingest.") for e in events]
+
+    def told(self, source: str = SOURCE) -> list[str]:
+        """The types of events up to the run's end, progress once for any number of it.
+
+        Waits for the worker to be done with it all: nothing may follow the end.
+        """
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while True:
-            kinds = [e["type"].removeprefix("source.ingest.") for e in self.events()]
-            if kinds and kinds[-1] in ("completed", "failed", "cancelled"):
-                return [k for i, k in enumerate(kinds) if k != "progress" or kinds[i - 1] != k]
-            assert time.monotonic() < deadline, kinds
+        while not set(self.kinds(source)) & TERMINAL:
+            assert time.monotonic() < deadline, self.kinds(source)
+            time.sleep(0.02)
+        self.settle()
+        kinds = self.kinds(source)
+        assert sum(kind in TERMINAL for kind in kinds) == 1, kinds
+        assert kinds[-1] in TERMINAL, kinds
+        return [k for i, k in enumerate(kinds) if k != "progress" or kinds[i - 1] != k]
+
+    def settle(self) -> None:
+        """Returns when the worker has nothing more to do."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while self.client.llen("celery") or self.client.hlen("unacked"):
+            assert time.monotonic() < deadline
             time.sleep(0.02)
 
     @property
@@ -81,7 +100,8 @@ def worker(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
 
 @pytest.fixture
 def lab(worker: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    worker.client.delete(*(worker.client.keys("user:*") or ["none"]))
+    worker.settle()
+    worker.client.delete(*worker.client.keys("user:*"), *worker.client.keys("task:*"), "none")
     monkeypatch.setenv("REDIS_URL", worker.url)
     return worker
 
@@ -168,6 +188,76 @@ def test_a_task_that_no_worker_knows_fails(lab: Lab) -> None:
     start_run(ref, "tests.nobody_knows_this", {})
     assert lab.told() == ["queued", "failed"]
     assert lab.last["error"]["code"] == "unknown_task"
+
+
+def test_a_chain_is_one_run_that_its_last_task_ends(lab: Lab, tmp_path: Path) -> None:
+    path = str(tmp_path / "marks")
+    tasks = lab.app.tasks
+    (tasks["tests.count"].si(**WHO, number=3) | tasks["tests.mark"].si(**WHO, path=path)).delay()
+    assert lab.told() == ["queued", "started", "progress", "completed"]
+    assert lab.last["marked"] == path
+    assert Path(path).read_text() == "source-1\n"
+
+
+def test_a_chord_from_the_producer_is_one_run_that_its_body_ends(lab: Lab) -> None:
+    tasks = lab.app.tasks
+    members = [tasks["tests.part"].s(**WHO, number=n) for n in range(4)]
+    chord(members, tasks["tests.join"].s(**WHO)).delay()
+    assert [kind for kind in lab.told() if kind != "progress"] == ["queued", "started", "completed"]
+    assert lab.last["total"] == sum(sum(range(n)) for n in range(4))
+
+
+def test_a_group_over_sources_is_a_run_for_each(lab: Lab, tmp_path: Path) -> None:
+    path = str(tmp_path / "marks")
+    mark = lab.app.tasks["tests.mark"]
+    group(mark.si(user_id=USER, source_id=f"s{n}", path=path) for n in range(3)).delay()
+    for n in range(3):
+        assert lab.told(f"s{n}") == ["queued", "started", "completed"]
+
+
+def test_a_group_over_one_source_runs_every_member(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "marks"
+    mark = lab.app.tasks["tests.mark"]
+    group(mark.si(**WHO, path=str(path)) for _ in range(5)).delay()
+    assert lab.told()[0] == "queued"
+    assert path.read_text() == "source-1\n" * 5
+
+
+def test_a_task_that_is_sent_off_and_not_waited_for_still_runs(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "marks"
+    lab.send("send_off", path=str(path))
+    assert lab.told() == ["queued", "started", "completed"]
+    assert path.read_text() == "source-1\n"
+
+
+def test_the_body_of_a_run_that_was_cancelled_does_not_run(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "marks"
+    lab.app.tasks["tests.mark"].apply_async(kwargs={**WHO, "path": str(path)}, countdown=1)
+    pointers: Any = lab.client.keys("task:*")
+    ref = runs.resolve(pointers[0].decode().removeprefix("task:"))
+    assert ref is not None
+    runs.submit(ref, Revoked(task=ref.final, expired=False))
+    assert lab.told() == ["queued", "cancelled"]
+    assert not path.exists()
+
+
+def test_a_slow_task_is_seen_moving(lab: Lab) -> None:
+    lab.send("slow")
+    assert lab.told() == ["queued", "started", "progress", "completed"]
+    seen = [e["payload"]["done"] for e in lab.events() if e["type"].endswith("progress")]
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 1, 2, 3, 4}
+
+
+def test_odd_numbers_and_results_harm_nothing(lab: Lab) -> None:
+    lab.send("odd_numbers")
+    assert lab.told() == ["queued", "started", "progress", "completed"]
+    assert (lab.last["good"], lab.last["percent"]) == (1, 100)
+    assert "bad" not in lab.last and "worse" not in lab.last
+    for event in lab.events():
+        done, total = event["payload"].get("done"), event["payload"].get("total")
+        assert done is None or (done >= 0 and (total is None or done <= total))
+    assert list_runs(USER)[1][0].status == "completed"
 
 
 def test_an_untracked_task_leaves_no_trace(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from shared.facts import (
 )
 from shared.run_states import list_runs
 from shared.runs import RunRef
+from shared.settings import get_settings
 
 USER = "al{i}ce"
 BROKEN = ErrorInfo("broken", "It is broken.")
@@ -193,9 +195,75 @@ def test_a_replaced_tasks_body_is_not_another_attempt(client: redis.Redis, ref: 
     assert events(client)[-1]["payload"]["attempt"] == 1
 
 
+def test_a_started_whose_reply_was_lost_is_not_another_attempt(
+    client: redis.Redis, ref: RunRef
+) -> None:
+    for _ in range(3):
+        assert submit(ref, started()).verdict == "ok"
+    submit(ref, Succeeded(task="T", nonce="n"))
+    assert types(client) == ["queued", "started", "completed"]
+    assert events(client)[-1]["payload"]["attempt"] == 1
+
+
+def test_a_run_with_two_finals_ends_with_the_second(client: redis.Redis, ref: RunRef) -> None:
+    runs.accept(replace(ref, final="U"))
+    for task in "TU":
+        submit(ref, started(task, "n" + task))
+    assert not submit(ref, Succeeded(task="T", nonce="nT")).ended
+    assert submit(ref, Succeeded(task="U", nonce="nU")).ended
+    assert types(client) == ["queued", "started", "completed"]
+
+
+def test_what_a_task_counted_last_is_told_before_it_fails(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 10)]))
+    submit(ref, Failed(task="T", nonce="n", error=BROKEN, reports=[Report("parse", 7, 10)]))
+    assert types(client)[-2:] == ["progress", "failed"]
+    assert events(client)[-2]["payload"]["done"] == 7
+
+
+def test_an_ended_run_keeps_only_what_a_list_shows(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 10)]))
+    submit(ref, Succeeded(task="T", nonce="n"))
+    names: Any = client.hkeys(keys.run(USER, ref.run_id))
+    assert not [name for name in names if b":" in name]
+
+
+def test_push_switched_off_keeps_states_and_appends_nothing(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENABLE_SSE_PUSH", "false")
+    get_settings.cache_clear()
+    ref = runs.new_run(USER, "source-1", "n", final="T")
+    runs.accept(ref)
+    submit(ref, started())
+    submit(ref, Succeeded(task="T", nonce="n"))
+    assert types(client) == []
+    assert list_runs(USER)[1][0].status == "completed"
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), "x", '1,"percent":77', True, None])
+def test_what_is_no_number_never_reaches_an_event(
+    client: redis.Redis, ref: RunRef, odd: Any
+) -> None:
+    submit(ref, started())
+    report = Report('a "stage"\n', done=odd, total=odd, parts=None)
+    submit(ref, Progress(task="T", nonce="n", reports=[report]))
+    payload = events(client)[-1]["payload"]
+    assert (payload["done"], payload["total"], payload["percent"]) == (0, None, 0)
+
+
+def test_an_overlong_sentence_is_cut(client: redis.Redis, ref: RunRef) -> None:
+    submit(ref, started())
+    submit(ref, Failed(task="T", nonce="n", error=ErrorInfo("long", "x" * 300_000)))
+    assert len(json.dumps(events(client)[-1])) < 2000
+
+
 def test_a_zombies_word_counts_for_nothing(client: redis.Redis, ref: RunRef) -> None:
     submit(ref, started(nonce="zombie"))
     submit(ref, started(nonce="alive"))
+    assert submit(ref, Failed(task="T", nonce="zombie", error=BROKEN)).verdict == "stale"
     assert submit(ref, Succeeded(task="T", nonce="zombie")).verdict == "stale"
     assert submit(ref, Progress(task="T", nonce="zombie")).verdict == "stale"
     assert submit(ref, Succeeded(task="T", nonce="alive")).ended
@@ -209,6 +277,7 @@ def test_a_late_retry_signal_does_not_undo_the_next_attempt(
     submit(ref, started())
     submit(ref, started(nonce="second", retries=1))
     assert submit(ref, retry).verdict == "stale"
+    assert submit(ref, started(nonce="late")).verdict == "stale"
     assert types(client) == ["queued", "started", "started"]
 
 

@@ -57,6 +57,7 @@ def test_a_body_has_the_members_of_an_event_in_order_and_no_id() -> None:
     ("user", "event_type", "payload", "reason"),
     [
         ("", "a.b", {}, "user id"),
+        ("\ud800", "a.b", {}, "user id"),
         ("alice", "", {}, "type"),
         ("alice", "a.b", [1], "mapping, not list"),
         ("alice", "a.b", {"x": "y" * 1000}, "EVENT_MAX_BYTES allows 500"),
