@@ -10,7 +10,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY shared ./shared
 COPY web ./web
 COPY worker ./worker
-RUN pip install --no-cache-dir --no-deps .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 
 USER app
 EXPOSE 8000

@@ -23,6 +23,7 @@ from shared.errors import PostgresUnavailable
 from shared.settings import get_settings
 
 CONNECT_TIMEOUT_SECONDS = 0.25
+POOL_WAIT_SECONDS = 5.0
 
 _pools: dict[tuple[int, str], ConnectionPool[psycopg.Connection[tuple[Any, ...]]]] = {}
 _pools_lock = threading.Lock()
@@ -43,14 +44,22 @@ def redis_client(url: str) -> redis.Redis:
     )
 
 
-def async_redis_client(url: str) -> redis.asyncio.Redis:
-    """Returns an asyncio client for the running loop, as quick to fail and without retries."""
-    return redis.asyncio.Redis.from_url(
+def async_redis_client(url: str, *, connections: int) -> redis.asyncio.Redis:
+    """Returns an asyncio client for the running loop, as quick to fail and without retries.
+
+    Args:
+        url: of the server.
+        connections: the most it opens; whoever finds all of them taken waits for one, briefly.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
+        max_connections=connections,
+        timeout=POOL_WAIT_SECONDS,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_timeout=2 * CONNECT_TIMEOUT_SECONDS,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 @contextmanager

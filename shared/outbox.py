@@ -146,7 +146,8 @@ class Outbox:
                 del self._pending[index]
                 break
         self.lost += 1
-        log.error("The outbox is full: %d steps lost so far", self.lost)
+        if self.lost == 1 or self.lost % 1000 == 0:
+            log.error("The outbox is full: %d steps lost so far", self.lost)
 
 
 def deliver(step: Step) -> Any:

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     celery_result_backend: str | None = None
     auth_type: Literal["none"] = "none"
     allow_anonymous: bool = False
+    allowed_hosts: str = ""
     worker_imports: str = ""
 
     def require_redis_url(self) -> str:
@@ -60,7 +61,12 @@ class Settings(BaseSettings):
     @property
     def worker_import_names(self) -> list[str]:
         """The module names in `WORKER_IMPORTS`."""
-        return [name.strip() for name in self.worker_imports.split(",") if name.strip()]
+        return _names(self.worker_imports)
+
+    @property
+    def allowed_host_names(self) -> list[str]:
+        """The host names in `ALLOWED_HOSTS`, in lower case."""
+        return _names(self.allowed_hosts.lower())
 
 
 @lru_cache(maxsize=1)
@@ -74,6 +80,10 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(dict(e)) for e in error.errors())) from error
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _missing(variable: str, example: str) -> str:

@@ -88,6 +88,11 @@ def store(
         return Stored(*row)
 
 
+def discard(connection: Connection, source_id: str) -> None:
+    """Deletes a source that no worker will hear of, with all that was stored of it."""
+    connection.execute("DELETE FROM sources WHERE id = %s", (source_id,))
+
+
 def _earlier(connection: Connection, user_id: str, idempotency_key: str | None) -> Stored:
     row = connection.execute(
         "SELECT id::text, run_id, task_id, name, false FROM sources"

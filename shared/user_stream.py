@@ -89,20 +89,22 @@ class UserStream:
         return newest[0][0].decode() if newest else wire.ORIGIN
 
     async def read_after(self, cursor: str, limit: int) -> Page:
-        """Reads at most `limit` entries past a well-formed cursor, checked in the same step.
+        """Reads at most `limit` entries, and about 1 MiB, past a well-formed cursor.
+
+        Whether the cursor still stands is checked in the same step.
 
         Raises:
             RedisUnavailable: Redis did not answer.
         """
         with _redis_errors():
             reply = await script("read_after").read(self._client, [self._key], [cursor, limit])
-        status, start, oldest, rows = reply
+        status, start, oldest, rows, more = reply
         return Page(
             Status(status.decode()),
             start.decode(),
             oldest.decode() or None,
-            [_entry(row) for row in rows[:limit]],
-            more=len(rows) > limit,
+            [_entry(row) for row in rows],
+            more=more == 1,
         )
 
 
@@ -110,7 +112,7 @@ class UserStream:
 def _redis_errors() -> Iterator[None]:
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except redis.RedisError as error:
         raise RedisUnavailable from error
 
 

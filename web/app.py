@@ -77,7 +77,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     if not request.path.startswith("/api/") or error.code is None:
         return error
     if isinstance(error, RequestEntityTooLarge):
-        return _refusal(too_large(get_settings().upload_max_bytes))
+        return _refusal(_too_large())
     code = error.name.lower().replace(" ", "_")
     response = _refusal(Refusal(error.code, code, error.description or error.name))
     response.headers.extend(
@@ -88,3 +88,10 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
         }
     )
     return response
+
+
+def _too_large() -> Refusal:
+    limit = get_settings().upload_max_bytes
+    if (request.content_length or 0) > limit:
+        return too_large(limit)
+    return Refusal(413, "too_large", "This form has more fields, or longer ones, than are taken.")

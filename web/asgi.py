@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
 from a2wsgi import WSGIMiddleware
 
 from shared.settings import get_settings
-from web.app import create_app
+from web.app import FORM_OVERHEAD_BYTES, create_app
 from web.delivery import Delivery
-from web.stream import Request, Send, stream_user_events
+from web.refusal import too_large
+from web.request_body import ClientGone, Receive, RequestBody
+from web.stream import Request, Send, refuse, stream_user_events
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 FLASK_THREADS = 16
+CANCEL_SECONDS = 1.0
 
 
 class Application:
-    """An ASGI application. Its streams share one Delivery, made where its loop starts."""
+    """An ASGI application. The streams of one event loop share one Delivery."""
 
     def __init__(self) -> None:
         flask: Any = create_app()
         self._flask: Any = WSGIMiddleware(flask, workers=FLASK_THREADS)
-        self._delivery: Delivery | None = None
+        self._delivery: tuple[asyncio.AbstractEventLoop, Delivery] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection of any kind (ASGI 3)."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            if scope["path"] == "/api/events" and scope["method"] == "GET":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if path == "/api/events" and scope["method"] == "GET":
                 await self._stream(scope, receive, send)
             else:
-                await self._flask(scope, receive, send)
+                await self._page(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
 
@@ -49,21 +52,44 @@ class Application:
             if driver.done():
                 driver.result()  # raises what ended it
         finally:
-            driver.cancel()
             gone.cancel()
-            await asyncio.gather(driver, gone, return_exceptions=True)
+            # Once is not enough: before Python 3.12, asyncio.wait_for loses a cancellation that
+            # comes as its future finishes, and the stream would live on for nobody.
+            while not driver.done():
+                driver.cancel()
+                await asyncio.wait({driver}, timeout=CANCEL_SECONDS)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = get_settings().upload_max_bytes + FORM_OVERHEAD_BYTES
+        length = _header(scope, b"content-length")
+        if length.isdigit() and int(length) > limit:  # Flask says so without reading it
+            await self._flask(scope, receive, send)
+            return
+        body = RequestBody()
+        try:
+            if not await body.read(receive, limit):
+                await refuse(send, too_large(get_settings().upload_max_bytes))
+                return
+            await self._flask(_with_length(scope, body.size), body.receive, send)
+        except ClientGone:
+            return
+        finally:
+            body.close()
 
     def _ready(self) -> Delivery:
-        if self._delivery is None:  # a server without lifespan events
-            self._delivery = Delivery(get_settings())
-        return self._delivery
+        loop = asyncio.get_running_loop()
+        if self._delivery is None or self._delivery[0] is not loop:
+            self._delivery = loop, Delivery(get_settings())
+            _chain_signals(self._delivery[1].drain)
+        return self._delivery[1]
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        _chain_signals(self._ready().drain)
+        self._ready()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._ready().aclose()
+        self._delivery = None
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -78,7 +104,8 @@ def _chain_signals(drain: Callable[[], None]) -> None:
         before = signal.getsignal(number)
 
         def handler(n: int, frame: Any, before: Any = before) -> None:
-            loop.call_soon_threadsafe(drain)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(drain)
             if callable(before):
                 before(n, frame)
 
@@ -90,7 +117,21 @@ def _chain_signals(drain: Callable[[], None]) -> None:
 
 def _request(scope: Scope) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    return Request(headers, dict(parse_qsl(scope["query_string"].decode("latin-1"))))
+    query = parse_qsl(scope["query_string"].decode("latin-1"))
+    return Request(headers, dict(reversed(query)))  # the first of a repeated one, as Flask has it
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((v.decode("latin-1") for n, v in scope["headers"] if n == name), "")
+
+
+def _with_length(scope: Scope, size: int) -> Scope:
+    """The scope of a body whose size is known by now, also where it came in chunks."""
+    framing = (b"content-length", b"transfer-encoding")
+    headers = [(n, v) for n, v in scope["headers"] if n not in framing]
+    if size:
+        headers.append((b"content-length", str(size).encode()))
+    return {**scope, "headers": headers}
 
 
 async def _until_disconnect(receive: Receive) -> None:

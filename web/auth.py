@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
@@ -25,8 +26,19 @@ def check_settings(settings: Settings) -> None:
         )
 
 
-def identify(headers: Mapping[str, str]) -> str:
-    """Returns the id of the user who sends these headers (names in lower case)."""
+def identify(headers: Mapping[str, str], settings: Settings) -> str:
+    """Returns the id of the user who sends these headers (names in lower case).
+
+    Raises:
+        Refusal: 403, everyone is one user here, and the host is a name that is not ours: a page
+            whose own name was pointed at this address could read everything (DNS rebinding).
+    """
+    host = _hostname("//" + headers.get("host", ""))
+    if not (_is_address(host) or host == "localhost" or host in settings.allowed_host_names):
+        message = (
+            "This host name is not one of ours. ALLOWED_HOSTS takes names, with commas between."
+        )
+        raise Refusal(403, "unknown_host", message)
     return ANONYMOUS
 
 
@@ -37,5 +49,27 @@ def check_origin(headers: Mapping[str, str]) -> None:
         Refusal: 403, the origin is not this host.
     """
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and _netloc(origin) != headers.get("host"):
         raise Refusal(403, "cross_origin", "Writes are taken from this site's own pages only.")
+
+
+def _netloc(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,8 @@ from shared.settings import Settings
 from shared.user_stream import UserStream
 from web.hub import Hub
 
+READING_CONNECTIONS = 16
+
 
 class Delivery:
     """Built inside the loop that it serves; `aclose` it there."""
@@ -14,8 +16,10 @@ class Delivery:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.draining = False
-        self._client = async_redis_client(settings.require_redis_url())
-        self.hub = Hub(self._client)
+        url = settings.require_redis_url()
+        self._client = async_redis_client(url, connections=READING_CONNECTIONS)
+        self._hub_client = async_redis_client(url, connections=1)
+        self.hub = Hub(self._hub_client)
 
     def user_stream(self, user_id: str) -> UserStream:
         """A user's journal."""
@@ -27,6 +31,7 @@ class Delivery:
         self.hub.wake_all()
 
     async def aclose(self) -> None:
-        """Closes the hub and the client."""
+        """Closes the hub and the clients."""
         await self.hub.aclose()
+        await self._hub_client.aclose()
         await self._client.aclose()

@@ -17,6 +17,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.client import PubSub
 
+from shared import wire
 from shared.errors import RedisUnavailable
 from web.merge import Announcement
 
@@ -26,7 +27,7 @@ ACKNOWLEDGE_SECONDS = 0.75
 HEALTH_CHECK_SECONDS = 10.0
 RECONNECT_SECONDS = (0.05, 1.0)
 BUFFER_BYTES = 256 * 1024
-OWN_CHANNEL = "eventstream:hub"  # keeps the connection subscribed while no topic is wanted
+OWN_CHANNEL = "user:hub"  # keeps the connection subscribed while no topic is wanted
 
 
 class Subscription:
@@ -98,7 +99,7 @@ class Hub:
         Raises:
             RedisUnavailable: Redis did not acknowledge in time.
         """
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="eventstream-hub")
         subscription = Subscription()
         entry = self._topics.get(topic)
@@ -137,7 +138,7 @@ class Hub:
     async def _command(command: Callable[[str], Awaitable[object]], topic: str) -> None:
         try:
             await command(topic)
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        except (redis.RedisError, OSError) as error:
             log.info("the hub's connection is gone (%s); it subscribes again", error)
 
     async def _run(self) -> None:
@@ -153,8 +154,10 @@ class Hub:
                         await pubsub.subscribe(*late)
                     pause = RECONNECT_SECONDS[0]
                     await self._read(pubsub)
-            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            except (redis.RedisError, OSError) as error:
                 log.warning("the hub lost Redis (%s)", error)
+            except Exception:  # the task's edge: without it no stream would live
+                log.exception("the hub failed; it subscribes again")
             finally:
                 self._pubsub = None
             await asyncio.sleep(pause)
@@ -177,10 +180,19 @@ class Hub:
             if message["type"] == "subscribe":
                 self._acknowledge(entry)
             elif message["type"] == "message":
-                prev, entry_id, frame = message["data"].split(b" ", 2)
-                announcement = Announcement(prev.decode(), entry_id.decode(), frame)
-                for reader in entry.readers:
-                    reader.feed(announcement)
+                self._announce(entry, message["data"])
+
+    @staticmethod
+    def _announce(entry: _Topic, data: bytes) -> None:
+        try:
+            prev, entry_id, frame = data.split(b" ", 2)
+            announcement = Announcement(prev.decode("ascii"), entry_id.decode("ascii"), frame)
+            wire.cursor_key(announcement.id)
+        except ValueError:
+            log.warning("an announcement of another form is left out: %.60r", data)
+            return
+        for reader in entry.readers:
+            reader.feed(announcement)
 
     @staticmethod
     def _acknowledge(entry: _Topic) -> None:

@@ -7,10 +7,10 @@ a portal without its thread. It is keyed by process id.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import anyio
@@ -102,9 +102,15 @@ class _Loop:
         self.delivery = self.portal.call(_build)
 
 
-@cache
+_loops: dict[int, _Loop] = {}
+_loops_lock = threading.Lock()
+
+
 def _loop(pid: int) -> _Loop:
-    return _Loop()
+    with _loops_lock:  # tabs come back all at once
+        if pid not in _loops:
+            _loops[pid] = _Loop()
+        return _loops[pid]
 
 
 async def _build() -> Delivery:

@@ -7,6 +7,7 @@ cursor; connecting and recovering are one path. Every refusal happens before the
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,7 +28,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-RECOVERY_SECONDS = 1.0
+RECOVERY_SECONDS = (0.3, 1.5)
 RETRY_MS = (2000, 5000)
 RETRY_CAPPED_MS = (100, 300)
 RETRY_DRAINED_MS = (1000, 10_000)
@@ -56,7 +57,7 @@ class Journal(Protocol):
 async def stream_user_events(delivery: Delivery, request: Request, send: Send) -> None:
     """Answers `GET /api/events`: refused with a status, or streamed until either side ends it."""
     try:
-        user_id = identify(request.headers)
+        user_id = identify(request.headers, delivery.settings)
         if delivery.draining:
             raise unavailable("The server")
         if not delivery.settings.enable_sse_push:
@@ -65,7 +66,7 @@ async def stream_user_events(delivery: Delivery, request: Request, send: Send) -
             return
         await _Stream(delivery, delivery.user_stream(user_id), send).run(request)
     except Refusal as refusal:
-        await _refuse(send, refusal)
+        await refuse(send, refusal)
 
 
 class _Stream:
@@ -123,7 +124,7 @@ class _Stream:
             frames = await self._page(merge)
         except RedisUnavailable:  # the cursor stays; the hub's return or the next try goes on
             await _write(self._send, wire.KEEPALIVE)
-            await asyncio.sleep(RECOVERY_SECONDS)
+            await asyncio.sleep(random.uniform(*RECOVERY_SECONDS))
             return
         if frames:
             await _write(self._send, frames)
@@ -140,7 +141,8 @@ class _Stream:
             await _write(self._send, frames)
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answers with a refusal's status and JSON."""
     headers = {"Content-Type": "application/json", **refusal.headers}
     await _start(send, refusal.status, headers)
     await send({"type": "http.response.body", "body": refusal.body.encode()})

@@ -1,8 +1,8 @@
 -- read_after: one page of a user stream past a cursor, with proof that nothing is missing.
 -- KEYS  1 user stream
 -- ARGV  1 cursor 'ms-seq'  2 limit
--- Returns {status, from, oldest id or '', entries}; at most limit+1 entries, the last of which
--- only tells that more remain. status: 'ok', 'trimmed' (entries after the cursor are gone) or
+-- Returns {status, from, oldest id or '', entries, 1 if more remain}: at most `limit` entries, and
+-- of 1 MiB together unless the first alone is larger. status: 'ok', 'trimmed' (entries after the cursor are gone) or
 -- 'journal_reset' (the cursor is of another life of the stream). from: the position that the
 -- entries follow; it equals the cursor when status is 'ok'.
 -- The check and the read are one step: trimming in between would be silent.
@@ -21,10 +21,11 @@ local function before(a, b)
   return less(a_seq, b_seq)
 end
 
+local PAGE_BYTES = 1024 * 1024
 local stream, cursor, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 if not oldest then
-  return {cursor == '0-0' and 'ok' or 'journal_reset', '0-0', '', {}}
+  return {cursor == '0-0' and 'ok' or 'journal_reset', '0-0', '', {}, 0}
 end
 local edge = oldest[2][2] -- the position right before the oldest entry
 local status, from = 'ok', cursor
@@ -33,4 +34,11 @@ if cursor ~= edge and #redis.call('XRANGE', stream, cursor, cursor) == 0 then
   from = edge
 end
 local first = from == '0-0' and '-' or '(' .. from
-return {status, from, oldest[1], redis.call('XRANGE', stream, first, '+', 'COUNT', limit + 1)}
+local found = redis.call('XRANGE', stream, first, '+', 'COUNT', limit + 1)
+local page, bytes = {}, 0
+for i = 1, math.min(#found, limit) do
+  bytes = bytes + #found[i][2][6]
+  if i > 1 and bytes > PAGE_BYTES then break end
+  page[i] = found[i]
+end
+return {status, from, oldest[1], page, #found > #page and 1 or 0}

@@ -9,11 +9,11 @@
 -- Returns {verdict, status, due in ms or -1, next deadline ms or -1, cursor, ended}:
 --   verdict  ok | closed | duplicate | stale | missing
 --   due      when a progress event that was held back may go out
---   cursor   the stream's last id from before this step
+--   cursor   the stream's last id from before this step; of 'accepted', from before the first one
 --   ended    '1' when this step ended the run
 --
 -- Run hash: source head name status attempt percent stage done total unit stages accepted_ms
---   started_ms updated_ms progress_ms dirty shown finals seconds eta reason error result
+--   started_ms updated_ms progress_ms dirty shown finals cursor seconds eta reason error result
 --   task:<id>            nesting retries rank phase nonce executions lost timeout suspect deadline
 --   sum:<stage> parts:<stage> finished:<stage> unit:<stage>     what its tasks have reported
 --   part:<task>:<stage>  that task's share of the stage, in millionths
@@ -245,7 +245,8 @@ end
 
 local function create()
   set('source', f.source, 'head', f.head, 'name', f.name, 'status', 'queued',
-    'finals', f.final .. '\n', 'attempt', '0', 'percent', '0', 'accepted_ms', int(now), 'stages', '')
+    'finals', f.final .. '\n', 'attempt', '0', 'percent', '0',
+    'cursor', cursor, 'accepted_ms', int(now), 'stages', '')
   local other = get(f.source, KEYS[4])
   local other_run = RUN_PREFIX .. other
   if other ~= '' and other ~= RUN_ID then
@@ -425,6 +426,7 @@ local function step()
       set('finals', get('finals') .. f.final .. '\n')
       expect(f.final)
     end
+    cursor = get('cursor')
     return 'duplicate'
   end
   if status == '' then

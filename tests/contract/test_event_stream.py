@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +193,57 @@ def test_a_client_that_leaves_releases_its_subscription(
     eventually(lambda: subscribers(client) == 0, "unsubscribed")
 
 
+def test_clients_that_leave_at_once_leave_nothing_behind(
+    client: redis.Redis, server: WebServer
+) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    request = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for n in range(300):
+        with socket.create_connection(address) as visitor:
+            visitor.sendall(request)
+            visitor.settimeout(0.0005 * (n % 12) + 0.0001)
+            with suppress(TimeoutError):
+                visitor.recv(100)
+        if n % 10 == 0:
+            publish()
+    eventually(lambda: subscribers(client) == 0, "all unsubscribed")
+
+
+def test_many_first_visitors_at_once_are_all_served(
+    client: redis.Redis, redis_server: RunningRedis
+) -> None:
+    for face, number in (("wsgi", 8), ("asgi", 150)):
+        with (
+            web_server(face, redis_server.url) as fresh,
+            ThreadPoolExecutor(number) as pool,
+            ExitStack() as open_streams,
+        ):
+            watches = [watch(fresh.url, "0") for _ in range(number)]
+            readers = list(pool.map(open_streams.enter_context, watches))
+            assert {reader.response.status_code for reader in readers} == {200}
+
+
+def test_what_is_no_announcement_harms_no_stream(client: redis.Redis, server: WebServer) -> None:
+    with watch(server.url, "0") as reader:
+        publish()
+        reader.events(1)
+        for junk in (b"garbage", b"", b"a b c", "1-0 \u00e9 x".encode()):
+            client.publish(keys.topic(USER), junk)
+        publish(1, start=1)
+        assert numbers(reader.events(1)) == [1]
+
+
+def test_pages_are_bounded_by_bytes_and_nothing_is_missed(
+    client: redis.Redis, server: WebServer
+) -> None:
+    for n in range(150):
+        publish_user_event(USER, "test.event", {"n": n, "text": "x" * 16_000})
+    with watch(server.url, "0") as reader:
+        assert numbers(reader.events(150)) == list(range(150))
+
+
 def test_head_and_options_open_no_stream(client: redis.Redis, server: WebServer) -> None:
+    eventually(lambda: subscribers(client) == 0, "the test before has left")
     head = httpx.head(f"{server.url}/api/events", timeout=10, trust_env=False)
     options = httpx.options(f"{server.url}/api/events", timeout=10, trust_env=False)
     assert (head.status_code, options.status_code) == (200, 200)
@@ -225,6 +278,39 @@ def test_sigterm_ends_open_streams_with_a_time_to_come_back(redis_server: Runnin
         assert 1000 <= int(rest[-1].fields["retry"]) <= 10_000
         server.wait()
         assert time.monotonic() - began < 10
+
+
+def test_a_body_in_chunks_is_taken(redis_server: RunningRedis, database_url: str) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    pieces = [head, b"hello " * 200_000, b"\r\n--x--\r\n"]
+    with web_server("asgi", redis_server.url, database_url, UPLOAD_MAX_BYTES="2000000") as server:
+        statuses = [
+            httpx.post(
+                f"{server.url}/api/sources",
+                content=iter([pieces[0], *[pieces[1]] * times, pieces[2]]),
+                headers={"Content-Type": "multipart/form-data; boundary=x"},
+                trust_env=False,
+                timeout=30,
+            ).status_code
+            for times in (1, 3)
+        ]
+    assert statuses == [202, 413]
+
+
+def test_slow_uploaders_hold_up_nobody(redis_server: RunningRedis, database_url: str) -> None:
+    with (
+        web_server("asgi", redis_server.url, database_url) as server,
+        ExitStack() as slow,
+    ):
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        for _ in range(40):
+            uploader = slow.enter_context(socket.create_connection(address))
+            uploader.sendall(
+                b"POST /api/sources HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+            )
+        answer = httpx.get(f"{server.url}/healthz", trust_env=False, timeout=5)
+        assert answer.status_code == 200
 
 
 def test_an_unreachable_redis_is_never_an_empty_success(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import redis
 from flask.testing import FlaskClient
 
 from shared import keys
+from shared.settings import get_settings
 from tests.conftest import RunningRedis
 from web import create_app
 from web.dispatch import _celery
@@ -112,10 +113,39 @@ def test_a_broker_that_is_away_is_503_and_the_run_has_failed(
     api: FlaskClient, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _celery().conf.update(broker_url="redis://127.0.0.1:1/0")
-    answer = upload(api, (b"x", "a.txt"))
+    answer = upload(api, (b"x", "a.txt"), **{"Idempotency-Key": "k"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"
     assert types(redis_url) == ["source.ingest.queued", "source.ingest.failed"]
+    _celery().close()
+    _celery.cache_clear()
+    again = upload(api, (b"x", "a.txt"), **{"Idempotency-Key": "k"})
+    assert again.status_code == 202
+    assert types(redis_url)[2:] == ["source.ingest.queued"]
+
+
+def test_a_repeated_upload_is_answered_with_the_cursor_from_before_the_first(
+    api: FlaskClient,
+) -> None:
+    first = upload(api, (b"x", "a.txt"), **{"Idempotency-Key": "k"})
+    upload(api, (b"y", "b.txt"))
+    second = upload(api, (b"x", "a.txt"), **{"Idempotency-Key": "k"})
+    assert second.json == first.json
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "http://localhost:81", "https://evil"])
+def test_an_odd_origin_is_refused_and_not_an_error(api: FlaskClient, origin: str) -> None:
+    assert upload(api, (b"x", "a.txt"), Origin=origin).status_code == 403
+
+
+def test_a_host_name_that_is_not_ours_is_refused(
+    api: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host, status in (("evil.example", 403), ("127.0.0.1:8000", 200), ("[::1]", 200)):
+        assert api.get("/api/sources", headers={"Host": host}).status_code == status
+    monkeypatch.setenv("ALLOWED_HOSTS", "Ours.example, other")
+    get_settings.cache_clear()
+    assert api.get("/api/sources", headers={"Host": "ours.example:8000"}).status_code == 200
 
 
 def test_redis_away_is_503_for_every_endpoint(api: FlaskClient, redis_server: RunningRedis) -> None:

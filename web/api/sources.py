@@ -11,6 +11,7 @@ from werkzeug.datastructures import FileStorage
 
 from shared import uploads
 from shared.connections import postgres
+from shared.errors import RedisUnavailable
 from shared.run_states import list_runs
 from shared.runs import RunRef
 from shared.settings import get_settings
@@ -34,7 +35,11 @@ def create_source() -> tuple[dict[str, Any], int]:
     stored = _store(user_id, files)
     ref = RunRef(user_id, stored.source_id, stored.run_id, stored.task_id, stored.name)
     arguments = {"user_id": user_id, "source_id": stored.source_id, "run_id": stored.run_id}
-    cursor = start_run(ref, TASK, arguments)
+    try:
+        cursor = start_run(ref, TASK, arguments)
+    except (Refusal, RedisUnavailable):
+        _discard(stored)  # the same Idempotency-Key may try again
+        raise
     return {
         "success": True,
         "source_id": stored.source_id,
@@ -80,6 +85,12 @@ def _store(user_id: str, files: list[FileStorage]) -> uploads.Stored:
             )
     except uploads.UploadTooLarge as error:
         raise too_large(limit) from error
+
+
+def _discard(stored: uploads.Stored) -> None:
+    if stored.created:
+        with postgres() as connection:
+            uploads.discard(connection, stored.source_id)
 
 
 def _name(files: list[FileStorage]) -> str:

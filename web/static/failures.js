@@ -26,5 +26,7 @@ export class Failures {
         ),
       ),
     );
+    const more = run.result?.more_failed_files ?? 0;
+    if (more > 0) this.#list.append(element("li", {}, `and ${more} more`));
   }
 }

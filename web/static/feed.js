@@ -12,6 +12,7 @@ import { EventStream } from "/static/stream.js";
 export class Feed {
   #sources;
   #onState;
+  #streamState = null;
   #painted = "";
   #held = null;
   #fetches = 0;
@@ -34,7 +35,7 @@ export class Feed {
       cursor: this.#painted,
       onEvent: (event) => this.#receive(event),
       onTruncated: () => this.#paint(),
-      onState: this.#onState,
+      onState: (state) => this.#onState((this.#streamState = state)),
     });
     stream.start();
   }
@@ -60,7 +61,10 @@ export class Feed {
     const backoff = new Backoff();
     for (;;) {
       try {
-        return await listSources();
+        const state = await listSources();
+        // Where it had to wait, the badge says so: back to what the stream last said.
+        if (this.#streamState) this.#onState(this.#streamState);
+        return state;
       } catch (error) {
         if (error.name !== "Refusal") throw error;
         this.#onState("reconnecting");

@@ -78,7 +78,7 @@ function advance(run, status, { ts, payload }) {
   };
 }
 
-function resultOf(status, { files, chunks, characters, failed_files }) {
+function resultOf(status, { files, chunks, characters, failed_files, more_failed_files }) {
   if (status !== "completed" && status !== "failed") return null;
-  return { files, chunks, characters, failed_files };
+  return { files, chunks, characters, failed_files, more_failed_files };
 }

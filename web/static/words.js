@@ -116,7 +116,7 @@ function produced({ result, seconds }) {
 
 /** How many of a run's files failed: `1 of 20 files failed`. */
 export function failureCount(run) {
-  const failed = failedFiles(run).length;
+  const failed = failedFiles(run).length + (run.result?.more_failed_files ?? 0);
   const all = (run.result?.files ?? 0) + failed;
   return `${numbers.format(failed)} of ${count(all, "file")} failed`;
 }
