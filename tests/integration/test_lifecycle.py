@@ -71,9 +71,16 @@ class Lab:
         return [k for i, k in enumerate(kinds) if k != "progress" or kinds[i - 1] != k]
 
     def settle(self) -> None:
-        """Returns when the worker has nothing more to do."""
+        """Returns when the worker has nothing more to do.
+
+        A message on its way from the queue to a worker is in neither for a moment: it takes
+        several looks in a row.
+        """
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.client.llen("celery") or self.client.hlen("unacked"):
+        idle = 0
+        while idle < 8:
+            busy = self.client.llen("celery") or self.client.hlen("unacked")
+            idle = 0 if busy else idle + 1
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
