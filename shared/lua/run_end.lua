@@ -1,0 +1,51 @@
+-- run_end: the ways in which a run ends or is suspected to, each with its event.
+
+local ended = ''
+
+local function close(status, extra, run)
+  run = run or KEY_RUN
+  if run == KEY_RUN and get('dirty') == '1' then show(true) end
+  local since = num('started_ms', run)
+  if since == 0 then since = num('accepted_ms', run) end
+  local percent = status == 'completed' and 100 or num('percent', run)
+  local seconds = string.format('%.3f', math.max(0, now - since) / 1000)
+  redis.call('HSET', run, 'status', status, 'percent', int(percent), 'seconds', seconds)
+  emit(status, ',"percent":' .. int(percent) .. ',"seconds":' .. seconds .. extra, run)
+  redis.call('PEXPIRE', run, STATE_TTL_MS)
+  if run == KEY_RUN then ended = '1' end
+end
+
+local function forget_parts(run) -- of an ended run only what a list shows is kept
+  for _, field in ipairs(redis.call('HKEYS', run)) do
+    if string.find(field, ':', 1, true) then redis.call('HDEL', run, field) end
+  end
+end
+
+local function cancel(reason, run)
+  redis.call('HSET', run or KEY_RUN, 'reason', '"' .. reason .. '"')
+  close('cancelled', ',"reason":"' .. reason .. '"', run)
+end
+
+local function fail(error, details)
+  set('error', error)
+  if details and details ~= '' then set('result', '{' .. string.sub(details, 2) .. '}') end
+  close('failed', ',"error":' .. error .. (details or ''))
+  return 'ok'
+end
+
+local function fail_with(code, message, retryable)
+  return fail('{"code":"' .. code .. '","message":"' .. message .. '","retryable":'
+    .. (retryable and 'true' or 'false') .. '}')
+end
+
+local function suspect(id, task, reason, grace)
+  task.suspect = reason
+  local deadline = now + grace
+  if task.rank < 2 then deadline = math.max(deadline, task.deadline) end
+  task.deadline = deadline
+  save_task(id, task)
+  if grace > SETTLE_MS and get('status') ~= 'stalled' then
+    set('status', 'stalled', 'reason', '"' .. reason .. '"')
+    emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
+  end
+end
