@@ -59,14 +59,13 @@ class RunRef:
 class Outcome:
     """What the step made of a fact.
 
-    `due_ms` says when held-back progress may go out, `deadline_ms` (a Unix time) when the reaper
-    should look again; None for never. `cursor` is the stream's last id from before the step.
+    `due_ms` says when held-back progress may go out; None for nothing held back. `cursor` is the
+    stream's last id from before the step, and for an acceptance from before the run's first one.
     """
 
     verdict: str
     status: str
     due_ms: int | None
-    deadline_ms: int | None
     cursor: str
     ended: bool
 
@@ -175,12 +174,11 @@ def _hint(ref: RunRef, fact: Fact, settings: Settings) -> tuple[str, dict[str, i
 
 
 def _outcome(reply: list[Any]) -> Outcome:
-    verdict, status, due, deadline, cursor, ended = reply
+    verdict, status, due, cursor, ended = reply
     return Outcome(
         verdict.decode(),
         status.decode(),
         due if due >= 0 else None,
-        int(deadline) if int(deadline) >= 0 else None,
         cursor.decode(),
         ended == b"1",
     )

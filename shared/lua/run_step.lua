@@ -11,7 +11,7 @@
 --       11 prefix of run keys  12 run id  13 fact  14 number of its fields  then name, value, ...
 --       then progress reports, six values each: stage, parts, done, total, unit, complete
 -- Text that goes into events (head, stage, unit, error, result) arrives as JSON and is spliced.
--- Returns {verdict, status, due in ms or -1, next deadline ms or -1, cursor, ended}:
+-- Returns {verdict, status, due in ms or -1, cursor, ended}:
 --   verdict  ok | closed | duplicate | stale | missing
 --   due      when a progress event that was held back may go out
 --   cursor   the stream's last id from before this step; of 'accepted', from before the first one
@@ -244,13 +244,6 @@ local function step()
   return facts[FACT](task)
 end
 
-local verdict, deadline = step(), -1
-if FACT == 'lapsed' and ended == '' and verdict == 'ok' then
-  each_task(function(_, task)
-    if task.phase == 'open' and (deadline < 0 or task.deadline < deadline) then
-      deadline = task.deadline
-    end
-  end)
-end
+local verdict = step()
 if ended == '1' then forget_parts(KEY_RUN) end
-return {verdict, get('status'), due, int(deadline), cursor, ended}
+return {verdict, get('status'), due, cursor, ended}
