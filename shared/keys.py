@@ -41,6 +41,16 @@ def latest(user_id: str) -> str:
     return f"{topic(user_id)}:latest"
 
 
+def connections(user_id: str) -> str:
+    """The sorted set of a user's open streams by the end of their lease, in ms."""
+    return f"{topic(user_id)}:connections"
+
+
+def replay(user_id: str) -> str:
+    """The number of replays in a user's current window."""
+    return f"{topic(user_id)}:replay"
+
+
 def task_pointer(task_id: str) -> str:
     """Hint: the user, source and run of a bare task id."""
     return f"task:{task_id}"

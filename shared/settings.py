@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -25,7 +25,10 @@ class Settings(BaseSettings):
     events_stream_ttl_seconds: PositiveInt = 604_800
     event_max_bytes: PositiveInt = 16_384
     sse_keepalive_seconds: float = Field(default=15, gt=0)
+    sse_max_concurrent_per_user: NonNegativeInt = 8
     events_replay_max_per_request: PositiveInt = 200
+    events_replay_budget_requests_per_window: NonNegativeInt = 30
+    events_replay_budget_window_seconds: PositiveInt = 60
     ingest_lease_seconds: PositiveInt = 30
     ingest_queue_timeout_seconds: PositiveInt = 86_400
     ingest_state_ttl_seconds: PositiveInt = 2_592_000
@@ -115,10 +118,12 @@ def _takes(kind: str, context: object) -> str:
         return "true or false"
     if kind == "literal_error":
         return str(detail.get("expected"))
+    if kind == "greater_than_equal":
+        return f"a number of {detail.get('ge')} or more"
     if kind == "greater_than":
         return f"a number greater than {detail.get('gt')}"
     if kind.startswith("int"):
-        return "a whole number greater than 0"
+        return "a whole number"
     if kind.startswith("float"):
         return "a number greater than 0"
     return "another value"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 from shared.connections import async_redis_client
 from shared.settings import Settings
 from shared.user_stream import UserStream
+from web.admission import Lease, admitted
 from web.hub import Hub
 
 READING_CONNECTIONS = 16
@@ -24,6 +27,10 @@ class Delivery:
     def user_stream(self, user_id: str) -> UserStream:
         """A user's journal."""
         return UserStream(self._client, user_id)
+
+    def admitted(self, user_id: str, *, replay: bool) -> AbstractAsyncContextManager[Lease]:
+        """Holds a connection's lease, and charges a replay; see `Lease.take` for refusals."""
+        return admitted(self._client, self.settings, user_id, replay=replay)
 
     def drain(self) -> None:
         """Ends every stream, each with a jittered `retry:`, and takes no new one."""

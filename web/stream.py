@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from shared import wire
 from shared.errors import MalformedCursor, RedisUnavailable
 from shared.user_stream import Page
+from web.admission import Lease
 from web.auth import identify
 from web.delivery import Delivery
 from web.hub import Subscription
@@ -64,7 +65,7 @@ async def stream_user_events(delivery: Delivery, request: Request, send: Send) -
             await _open(send, wire.PUSH_DISABLED)
             await _end(send)
             return
-        await _Stream(delivery, delivery.user_stream(user_id), send).run(request)
+        await _Stream(delivery, delivery.user_stream(user_id), send).run(user_id, request)
     except Refusal as refusal:
         await refuse(send, refusal)
 
@@ -75,40 +76,44 @@ class _Stream:
         self._journal = journal
         self._send = send
         self._keepalive_seconds = delivery.settings.sse_keepalive_seconds
+        self._renew_at = asyncio.get_running_loop().time() + self._keepalive_seconds
 
-    async def run(self, request: Request) -> None:
-        """Opens the stream once the subscription and the first page stand; else refuses."""
+    async def run(self, user_id: str, request: Request) -> None:
+        """Opens the stream once lease, subscription and first page stand; else refuses."""
         cap = self._delivery.settings.events_replay_max_per_request
+        text = request.headers.get("last-event-id") or request.query.get("last_event_id")
         try:
-            async with self._delivery.hub.subscribe(self._journal.topic) as subscription:
-                opening, cursor = await self._position(request)
+            cursor, malformed = wire.parse_cursor(text), False
+        except MalformedCursor:
+            cursor, malformed = None, True
+        try:
+            async with (
+                self._delivery.admitted(user_id, replay=cursor is not None) as lease,
+                self._delivery.hub.subscribe(self._journal.topic) as subscription,
+            ):
+                opening = b""
+                if cursor is None:
+                    opening, cursor = await self._primed(malformed)
                 merge = Merge(cursor, cap)
                 opening += await self._page(merge)
                 await _open(self._send, wire.retry_frame(*RETRY_MS) + wire.CONNECTED + opening)
-                await self._follow(merge, subscription)
+                await self._follow(merge, subscription, lease)
         except RedisUnavailable as error:  # before the stream opened: _follow answers its own
             raise unavailable("The event stream") from error
         await _end(self._send)
 
-    async def _position(self, request: Request) -> tuple[bytes, str]:
-        """What to send first, and the position to start from."""
-        text = request.headers.get("last-event-id") or request.query.get("last_event_id")
-        try:
-            cursor = wire.parse_cursor(text)
-        except MalformedCursor:
-            cursor = await self._journal.last_id()
-            notice = wire.truncated_frame("malformed_cursor", None, cursor)
-            return notice + wire.prime_frame(cursor), cursor
-        if cursor is not None:
-            return b"", cursor
+    async def _primed(self, malformed: bool) -> tuple[bytes, str]:
+        """What a client without a usable cursor gets first, and where it starts: at the end."""
         cursor = await self._journal.last_id()
-        return wire.prime_frame(cursor), cursor
+        notice = wire.truncated_frame("malformed_cursor", None, cursor) if malformed else b""
+        return notice + wire.prime_frame(cursor), cursor
 
     async def _page(self, merge: Merge) -> bytes:
         return merge.page(await self._journal.read_after(merge.position, merge.want))
 
-    async def _follow(self, merge: Merge, subscription: Subscription) -> None:
+    async def _follow(self, merge: Merge, subscription: Subscription, lease: Lease) -> None:
         while not self._delivery.draining:
+            await self._renew(merge, lease)
             match merge.state:
                 case State.ENDED:
                     await _write(self._send, wire.retry_frame(*RETRY_CAPPED_MS))
@@ -118,6 +123,15 @@ class _Stream:
                 case State.LIVE:
                     await self._tail(merge, subscription)
         await _write(self._send, wire.retry_frame(*RETRY_DRAINED_MS))
+
+    async def _renew(self, merge: Merge, lease: Lease) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + self._keepalive_seconds
+        last_id = await lease.renew()
+        if last_id is not None and last_id != merge.position:
+            merge.doubt()  # an announcement is under way, or was lost
 
     async def _catch_up(self, merge: Merge) -> None:
         try:

@@ -24,11 +24,13 @@ from tests.servers import WebServer, web_server
 from tests.sse import Reader, watch
 
 USER = "local"
+NO_LIMITS = {"SSE_MAX_CONCURRENT_PER_USER": "0", "EVENTS_REPLAY_BUDGET_REQUESTS_PER_WINDOW": "0"}
 
 
 @pytest.fixture(scope="module", params=["asgi", "wsgi"])
 def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterator[WebServer]:
-    with web_server(request.param, redis_server.url, SSE_KEEPALIVE_SECONDS="0.5") as server:
+    url = redis_server.url
+    with web_server(request.param, url, SSE_KEEPALIVE_SECONDS="0.5", **NO_LIMITS) as server:
         yield server
 
 
@@ -214,7 +216,7 @@ def test_many_first_visitors_at_once_are_all_served(
 ) -> None:
     for face, number in (("wsgi", 8), ("asgi", 150)):
         with (
-            web_server(face, redis_server.url) as fresh,
+            web_server(face, redis_server.url, **NO_LIMITS) as fresh,
             ThreadPoolExecutor(number) as pool,
             ExitStack() as open_streams,
         ):
@@ -260,16 +262,16 @@ def test_a_lost_pubsub_connection_loses_no_event(client: redis.Redis, server: We
         assert numbers(reader.events(20)) == list(range(5, 25))
 
 
-def test_push_can_be_switched_off(redis_server: RunningRedis) -> None:
+def test_push_can_be_switched_off(redis_url: str) -> None:
     with (
-        web_server("asgi", redis_server.url, ENABLE_SSE_PUSH="false") as server,
+        web_server("asgi", redis_url, ENABLE_SSE_PUSH="false") as server,
         watch(server.url) as reader,
     ):
         assert [block.raw for block in reader.rest()] == [": push_disabled"]
 
 
-def test_sigterm_ends_open_streams_with_a_time_to_come_back(redis_server: RunningRedis) -> None:
-    with web_server("asgi", redis_server.url) as server, watch(server.url) as reader:
+def test_sigterm_ends_open_streams_with_a_time_to_come_back(redis_url: str) -> None:
+    with web_server("asgi", redis_url) as server, watch(server.url) as reader:
         for _ in range(3):
             reader.block()
         began = time.monotonic()
@@ -280,10 +282,21 @@ def test_sigterm_ends_open_streams_with_a_time_to_come_back(redis_server: Runnin
         assert time.monotonic() - began < 10
 
 
-def test_a_body_in_chunks_is_taken(redis_server: RunningRedis, database_url: str) -> None:
+def test_a_lost_last_announcement_is_noticed_at_the_next_keepalive(
+    client: redis.Redis, server: WebServer
+) -> None:
+    with watch(server.url, "0") as reader:
+        publish()
+        reader.events(1)
+        silent: Any = {"p": "x", "t": "", "e": '{"type":"test.event","payload":{"n":7}}'}
+        client.xadd(keys.stream(USER), silent)  # appended, and announced to nobody
+        assert numbers(reader.events(1)) == [7]
+
+
+def test_a_body_in_chunks_is_taken(redis_url: str, database_url: str) -> None:
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
     pieces = [head, b"hello " * 200_000, b"\r\n--x--\r\n"]
-    with web_server("asgi", redis_server.url, database_url, UPLOAD_MAX_BYTES="2000000") as server:
+    with web_server("asgi", redis_url, database_url, UPLOAD_MAX_BYTES="2000000") as server:
         statuses = [
             httpx.post(
                 f"{server.url}/api/sources",
@@ -297,9 +310,9 @@ def test_a_body_in_chunks_is_taken(redis_server: RunningRedis, database_url: str
     assert statuses == [202, 413]
 
 
-def test_slow_uploaders_hold_up_nobody(redis_server: RunningRedis, database_url: str) -> None:
+def test_slow_uploaders_hold_up_nobody(redis_url: str, database_url: str) -> None:
     with (
-        web_server("asgi", redis_server.url, database_url) as server,
+        web_server("asgi", redis_url, database_url) as server,
         ExitStack() as slow,
     ):
         address = ("127.0.0.1", int(server.url.rpartition(":")[2]))

@@ -19,8 +19,9 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     ("variable", "value", "takes"),
     [
         ("EVENTS_STREAM_MAXLEN", "-1", "a number greater than 0"),
-        ("EVENTS_STREAM_MAXLEN", "many", "a whole number greater than 0"),
+        ("EVENTS_STREAM_MAXLEN", "many", "a whole number"),
         ("SSE_KEEPALIVE_SECONDS", "0", "a number greater than 0"),
+        ("SSE_MAX_CONCURRENT_PER_USER", "-1", "a number of 0 or more"),
         ("ENABLE_SSE_PUSH", "perhaps", "true or false"),
         ("AUTH_TYPE", "basic", "'none'"),
         ("REDIS_URL", "http://u:hunter2@x", "redis://"),
