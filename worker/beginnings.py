@@ -17,7 +17,7 @@ from celery import Celery
 from celery.exceptions import Ignore, ImproperlyConfigured
 
 from shared.facts import Accepted, Started
-from shared.runs import HEADER, RunRef, new_run, point_to, submit
+from shared.runs import HEADER, TERMINAL, RunRef, new_run, point_to, submit
 from worker.execution import Execution, current, enter
 from worker.heartbeat import heartbeat
 
@@ -117,14 +117,22 @@ def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_
         execution.dispatched = True
         ref = execution.ref
     else:
-        final, group = _final(app, body[2]) or headers["id"], headers.get("group")
-        ref = new_run(*owner, owner[1], final=final, group=group)
-        submit(ref, Accepted())
+        final = _final(app, body[2]) or headers["id"]
+        ref = _accepted(owner, final, headers.get("group"))
     headers[HEADER] = ref.to_header()
     try:
         point_to(ref, headers["id"])
     except (redis.ConnectionError, redis.TimeoutError) as error:
         log.warning("no pointer from task %s to its run: %s", headers["id"], error)
+
+
+def _accepted(owner: tuple[str, str], final: str, group: str | None) -> RunRef:
+    """A run that exists: the group's, unless that has ended already, else a new one."""
+    ref = new_run(*owner, owner[1], final=final, group=group)
+    outcome = submit(ref, Accepted())
+    if group and outcome and outcome.verdict == "duplicate" and outcome.status in TERMINAL:
+        return _accepted(owner, final, None)
+    return ref
 
 
 def _owner(task: Any, args: Any, kwargs: Any) -> tuple[str, str] | None:

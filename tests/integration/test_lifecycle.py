@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,21 @@ class Lab:
 
         Waits for the worker to be done with it all: nothing may follow the end.
         """
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not set(self.kinds(source)) & TERMINAL:
-            assert time.monotonic() < deadline, self.kinds(source)
-            time.sleep(0.02)
+        self.wait_for(lambda: bool(set(self.kinds(source)) & TERMINAL))
         self.settle()
         kinds = self.kinds(source)
         assert sum(kind in TERMINAL for kind in kinds) == 1, kinds
         assert kinds[-1] in TERMINAL, kinds
         return [k for i, k in enumerate(kinds) if k != "progress" or kinds[i - 1] != k]
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, self.kinds()
+            time.sleep(0.02)
+
+    def has_ended(self, times: int) -> bool:
+        return self.kinds().count("completed") == times
 
     def settle(self) -> None:
         """Returns when the worker has nothing more to do.
@@ -226,8 +233,22 @@ def test_a_group_over_one_source_runs_every_member(lab: Lab, tmp_path: Path) -> 
     path = tmp_path / "marks"
     mark = lab.app.tasks["tests.mark"]
     group(mark.si(**WHO, path=str(path)) for _ in range(5)).delay()
-    assert lab.told()[0] == "queued"
-    assert path.read_text() == "source-1\n" * 5
+    lab.wait_for(lambda: path.exists() and path.read_text() == "source-1\n" * 5)
+    lab.settle()
+    ends = [e["payload"]["run_id"] for e in lab.events() if e["type"].endswith("completed")]
+    assert len(ends) == len(set(ends)) == lab.kinds().count("queued")
+
+
+def test_a_member_published_after_its_group_has_ended_is_a_run_of_its_own(
+    lab: Lab, tmp_path: Path
+) -> None:
+    path = tmp_path / "marks"
+    mark: Any = lab.app.tasks["tests.mark"]
+    for number in (1, 2):
+        mark.apply_async(kwargs={**WHO, "path": str(path)}, group_id="a-group")
+        lab.wait_for(partial(lab.has_ended, number))
+    assert path.read_text() == "source-1\n" * 2
+    assert lab.kinds() == ["queued", "started", "completed"] * 2
 
 
 def test_a_task_that_is_sent_off_and_not_waited_for_still_runs(lab: Lab, tmp_path: Path) -> None:
