@@ -33,10 +33,10 @@ class Script:
         except NoScriptError:
             return client.eval(self.text, len(keys), *keys, *args)
 
-    async def read(
+    async def run_async(
         self, client: redis.asyncio.Redis, keys: Sequence[str], args: Sequence[Any]
     ) -> Any:
-        """Runs a step that only reads, from asyncio."""
+        """The same from asyncio, for the steps of the web process."""
         try:
             return await client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:

@@ -97,7 +97,7 @@ class UserStream:
             RedisUnavailable: Redis did not answer.
         """
         with _redis_errors():
-            reply = await script("read_after").read(self._client, [self._key], [cursor, limit])
+            reply = await script("read_after").run_async(self._client, [self._key], [cursor, limit])
         status, start, oldest, rows, more = reply
         return Page(
             Status(status.decode()),

@@ -59,7 +59,7 @@ class Lease:
             settings.events_replay_budget_window_seconds * 1000,
         ]
         try:
-            verdict, wait_ms = await script("admit").read(self._client, step_keys, args)
+            verdict, wait_ms = await script("admit").run_async(self._client, step_keys, args)
         except redis.RedisError as error:
             raise RedisUnavailable from error
         if verdict != b"ok":
@@ -71,7 +71,7 @@ class Lease:
         step_keys = [keys.connections(self._user_id), keys.stream(self._user_id)]
         ttl_ms = self._settings.events_stream_ttl_seconds * 1000
         try:
-            last: bytes = await script("renew").read(
+            last: bytes = await script("renew").run_async(
                 self._client, step_keys, [self._id, self._lease_ms, ttl_ms]
             )
         except redis.RedisError as error:

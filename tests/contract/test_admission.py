@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx
@@ -15,6 +15,7 @@ import redis
 from shared import keys
 from shared.publisher import publish_user_event
 from shared.settings import get_settings
+from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
 from tests.sse import Reader, watch
@@ -38,13 +39,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
 def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setenv("REDIS_URL", redis_url)
     return redis.Redis.from_url(redis_url)
-
-
-def eventually(check: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
 
 
 def status(url: str, cursor: str | None = None) -> tuple[int, str | None, str | None]:
@@ -75,7 +69,7 @@ def test_one_stream_too_many_is_told_when_to_come_back(
         assert (code, error) == (429, "too_many_connections")
         assert 1 <= int(retry_after or 0) <= 2
         assert client.zcard(keys.connections(USER)) == len(held), "a refusal takes nothing"
-    eventually(lambda: client.zcard(keys.connections(USER)) == 0, "all given back")
+    wait_until(lambda: client.zcard(keys.connections(USER)) == 0, "all given back")
     assert status(server.url)[0] == 200
 
 
@@ -101,7 +95,7 @@ def test_replays_are_counted_and_live_connections_are_not(client: redis.Redis, f
         assert 1 <= int(retry_after or 0) <= 3
         assert status(server.url)[0] == 200, "a connection without a cursor replays nothing"
         assert status(server.url, "garbage")[0] == 200, "nor does one with a malformed cursor"
-        eventually(lambda: status(server.url, "0")[0] == 200, "let in again")
+        wait_until(lambda: status(server.url, "0")[0] == 200, "let in again")
         assert time.monotonic() - began < 5, "what was refused renewed nothing"
 
 
@@ -117,7 +111,7 @@ def test_a_killed_process_gives_its_places_back_within_three_keepalives(
         assert status(second.url)[0] == 429, "the cap holds across processes"
         os.kill(first.pid, signal.SIGKILL)
         began = time.monotonic()
-        eventually(lambda: status(second.url)[0] == 200, "let in again")
+        wait_until(lambda: status(second.url)[0] == 200, "let in again")
         assert time.monotonic() - began < 3 * 0.5 + 1
         assert len(held) == 3
 

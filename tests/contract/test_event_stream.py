@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +19,7 @@ import redis
 
 from shared import keys
 from shared.publisher import publish_user_event
+from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
 from tests.sse import Reader, watch
@@ -48,13 +49,6 @@ def publish(number: int = 1, start: int = 0) -> list[str]:
 
 def numbers(events: list[dict[str, Any]]) -> list[int]:
     return [event["payload"]["n"] for event in events]
-
-
-def eventually(check: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
 
 
 def subscribers(client: redis.Redis) -> int:
@@ -192,7 +186,7 @@ def test_a_client_that_leaves_releases_its_subscription(
         reader.block()
         second.block()
         assert subscribers(client) == 1, "one subscription per process"
-    eventually(lambda: subscribers(client) == 0, "unsubscribed")
+    wait_until(lambda: subscribers(client) == 0, "unsubscribed")
 
 
 def test_clients_that_leave_at_once_leave_nothing_behind(
@@ -208,7 +202,7 @@ def test_clients_that_leave_at_once_leave_nothing_behind(
                 visitor.recv(100)
         if n % 10 == 0:
             publish()
-    eventually(lambda: subscribers(client) == 0, "all unsubscribed")
+    wait_until(lambda: subscribers(client) == 0, "all unsubscribed")
 
 
 def test_many_first_visitors_at_once_are_all_served(
@@ -245,7 +239,7 @@ def test_pages_are_bounded_by_bytes_and_nothing_is_missed(
 
 
 def test_head_and_options_open_no_stream(client: redis.Redis, server: WebServer) -> None:
-    eventually(lambda: subscribers(client) == 0, "the test before has left")
+    wait_until(lambda: subscribers(client) == 0, "the test before has left")
     head = httpx.head(f"{server.url}/api/events", timeout=10, trust_env=False)
     options = httpx.options(f"{server.url}/api/events", timeout=10, trust_env=False)
     assert (head.status_code, options.status_code) == (200, 200)

@@ -20,6 +20,7 @@ from shared.publisher import publish_user_event
 from shared.scripts import script
 from shared.settings import get_settings
 from shared.user_stream import append_step
+from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import web_server
 from tests.sse import watch
@@ -36,10 +37,8 @@ def server(
 
 
 def publish_when_back(payload: dict[str, Any]) -> None:
-    deadline = time.monotonic() + 10
-    while publish_user_event(USER, "test.event", payload) is None or len(outbox()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    publish_user_event(USER, "test.event", payload)
+    wait_until(lambda: outbox().flush() == 0, "delivered")
 
 
 def stored(url: str, *, whole: bool = False) -> list[Any]:
