@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, ClassVar
 
+from shared.encoding import to_json
 from shared.errors import EventRefused
-from shared.events import to_json
 from shared.outbox import Priority
 from shared.settings import get_settings
 

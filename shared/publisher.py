@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from shared.encoding import encode_body
 from shared.errors import EventRefused
-from shared.events import encode_body
 from shared.outbox import outbox
 from shared.settings import get_settings
 from shared.user_stream import append_step

@@ -11,8 +11,8 @@ import redis
 
 from shared import keys
 from shared.connections import redis_client
+from shared.encoding import to_iso
 from shared.errors import RedisUnavailable
-from shared.events import to_iso
 from shared.scripts import script
 from shared.settings import get_settings
 

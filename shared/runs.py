@@ -16,7 +16,7 @@ from uuid import UUID, uuid4, uuid5
 
 from shared import keys
 from shared.connections import redis_client
-from shared.events import envelope_head, now_iso, to_json
+from shared.encoding import envelope_head, now_iso, to_json
 from shared.facts import LONGEST_TEXT, Accepted, Fact, Lapsed, Started
 from shared.outbox import Step, deliver, outbox
 from shared.scripts import script

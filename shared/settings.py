@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     events_stream_ttl_seconds: PositiveInt = 604_800
     event_max_bytes: PositiveInt = 16_384
     sse_keepalive_seconds: float = Field(default=15, gt=0)
+    sse_write_timeout_seconds: float = Field(default=30, gt=0)
     sse_max_concurrent_per_user: NonNegativeInt = 8
     events_replay_max_per_request: PositiveInt = 200
     events_replay_budget_requests_per_window: NonNegativeInt = 30
@@ -38,9 +39,17 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None
     celery_result_backend: str | None = None
-    auth_type: Literal["none"] = "none"
+    redis_cluster: bool = False
+    auth_type: Literal["none", "jwt", "callable"] = "none"
     allow_anonymous: bool = False
     allowed_hosts: str = ""
+    auth_callable: str = Field(default="", pattern=r"^([\w.]+:\w+)?$")
+    jwt_secret_key: str | None = Field(default=None, min_length=32)
+    jwt_jwks_url: str | None = Field(default=None, pattern=r"^https?://")
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    jwt_cookie_name: str = Field(default="eventstream_token", pattern=r"^[\w.-]+$")
+    cors_origins: str = ""
     worker_imports: str = ""
 
     def require_redis_url(self) -> str:
@@ -97,6 +106,10 @@ def _missing(variable: str, example: str) -> str:
 
 
 _TAKES = {
+    "auth_callable": "a callable such as yourpackage.auth:current_user",
+    "jwt_secret_key": "at least 32 characters (RFC 7518, section 3.2)",
+    "jwt_jwks_url": "a URL that starts with https:// or http://",
+    "jwt_cookie_name": "letters, digits, '_', '.' and '-'",
     "redis_url": "a URL that starts with redis://, rediss:// or unix://",
     "database_url": "a URL that starts with postgresql://",
 }
@@ -107,8 +120,8 @@ def _sentence(error: dict[str, object]) -> str:
     name = str(location[0]) if isinstance(location, tuple) and location else "a setting"
     takes = _TAKES.get(name) or _takes(str(error["type"]), error.get("ctx"))
     got = error.get("input")
-    # A URL may hold a password: what it got stays out of logs.
-    shown = "a value of another form" if name.endswith("_url") else repr(got)
+    # A key is a secret and a URL may hold a password: what it got stays out of logs.
+    shown = "a value of another form" if name.endswith(("_url", "_key")) else repr(got)
     return f"{name.upper()} is wrong: got {shown}, takes {takes}."
 
 

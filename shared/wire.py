@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 
+from shared.encoding import to_json
 from shared.errors import MalformedCursor
-from shared.events import BACKLOG_TRUNCATED, to_json
+from shared.events import BACKLOG_TRUNCATED
 
 CONNECTED = b": connected\n\n"
 KEEPALIVE = b": keepalive\n\n"

@@ -14,8 +14,9 @@ from shared.settings import get_settings
 from web.app import FORM_OVERHEAD_BYTES, create_app
 from web.delivery import Delivery
 from web.refusal import too_large
+from web.request import Request
 from web.request_body import ClientGone, Receive, RequestBody
-from web.stream import Request, Send, refuse, stream_user_events
+from web.stream import Send, refuse, stream_user_events
 
 Scope = dict[str, Any]
 
@@ -118,7 +119,15 @@ def _chain_signals(drain: Callable[[], None]) -> None:
 def _request(scope: Scope) -> Request:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     query = parse_qsl(scope["query_string"].decode("latin-1"))
-    return Request(headers, dict(reversed(query)))  # the first of a repeated one, as Flask has it
+    client = scope.get("client")
+    return Request(
+        headers,
+        dict(reversed(query)),  # the first of a repeated one, as Flask has it
+        scope["method"],
+        scope["path"],
+        scope.get("scheme", "http"),
+        client[0] if client else "",
+    )
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -19,7 +19,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from shared.settings import get_settings
 from web.delivery import Delivery
-from web.stream import Request, Send, stream_user_events
+from web.request import Request
+from web.stream import Send, stream_user_events
 
 BUFFERED_WRITES = 16
 

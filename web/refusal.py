@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shared.encoding import to_json
 from shared.errors import EventStreamError
-from shared.events import to_json
 
 TRY_AGAIN_SECONDS = 2
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared import wire
@@ -21,6 +20,7 @@ from web.delivery import Delivery
 from web.hub import Subscription
 from web.merge import Merge, State
 from web.refusal import Refusal, unavailable
+from web.request import Request
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -33,14 +33,6 @@ RECOVERY_SECONDS = (0.3, 1.5)
 RETRY_MS = (2000, 5000)
 RETRY_CAPPED_MS = (100, 300)
 RETRY_DRAINED_MS = (1000, 10_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the driver needs of a request: headers by lower-case name, and query parameters."""
-
-    headers: Mapping[str, str]
-    query: Mapping[str, str]
 
 
 class Journal(Protocol):

@@ -17,8 +17,8 @@ import redis
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.exceptions import Reject
 
+from shared.encoding import to_iso
 from shared.errors import PostgresUnavailable, RedisUnavailable
-from shared.events import to_iso
 from shared.facts import (
     ErrorInfo,
     Failed,

@@ -23,7 +23,9 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         ("SSE_KEEPALIVE_SECONDS", "0", "a number greater than 0"),
         ("SSE_MAX_CONCURRENT_PER_USER", "-1", "a number of 0 or more"),
         ("ENABLE_SSE_PUSH", "perhaps", "true or false"),
-        ("AUTH_TYPE", "basic", "'none'"),
+        ("AUTH_TYPE", "basic", "'none', 'jwt' or 'callable'"),
+        ("JWT_SECRET_KEY", "hunter2", "at least 32 characters"),
+        ("AUTH_CALLABLE", "myapp.auth", "yourpackage.auth:current_user"),
         ("REDIS_URL", "http://u:hunter2@x", "redis://"),
     ],
 )

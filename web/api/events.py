@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from web.api.user import request_user
+from web.api.user import flask_request, request_user
 from web.portal import answer_user_events
-from web.stream import HEADERS, Request
+from web.stream import HEADERS
 
 blueprint = Blueprint("events", __name__)
 
@@ -20,6 +20,5 @@ def user_events() -> Response:
     if request.method == "HEAD":
         request_user()
         return Response(status=200, headers=HEADERS)
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    answer = answer_user_events(Request(headers, request.args.to_dict()))
+    answer = answer_user_events(flask_request())
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)

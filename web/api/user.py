@@ -6,9 +6,21 @@ from flask import request
 
 from shared.settings import get_settings
 from web.auth import identify
+from web.request import Request
+
+
+def flask_request() -> Request:
+    """The request in the form that both faces share."""
+    return Request(
+        {name.lower(): value for name, value in request.headers.items()},
+        request.args.to_dict(),
+        request.method,
+        request.path,
+        request.scheme,
+        request.remote_addr or "",
+    )
 
 
 def request_user() -> str:
     """Returns the user's id; raises Refusal (401) for nobody."""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return identify(headers, get_settings())
+    return identify(flask_request().headers, get_settings())

@@ -18,8 +18,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared import keys, wire
+from shared.encoding import to_json
 from shared.errors import EventStreamError, RedisUnavailable
-from shared.events import BACKLOG_TRUNCATED, to_json
+from shared.events import BACKLOG_TRUNCATED
 
 _BLOCK_MS = 5_000
 _SILENCE_SECONDS = 60  # several keepalives: a connection that says less is dead

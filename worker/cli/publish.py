@@ -10,8 +10,8 @@ import click
 import redis
 
 from shared.connections import redis_client
+from shared.encoding import encode_body
 from shared.errors import RedisUnavailable
-from shared.events import encode_body
 from shared.settings import get_settings
 from shared.user_stream import append_step
 from worker.cli.folder import DataFolder

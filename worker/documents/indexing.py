@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from shared.connections import postgres
-from shared.events import to_json
+from shared.encoding import to_json
 from shared.upload_files import Connection
 from worker.documents import store
 from worker.documents.chunks import spans

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from shared.encoding import encode_body, to_json
 from shared.errors import EventRefused
-from shared.events import encode_body, to_json
 
 
 class Colour(Enum):

@@ -1,0 +1,112 @@
+"""Events as JSON: what a user stream holds.
+
+An event is immutable: type, ts, scope, payload, id. Its body is encoded once, where it is made,
+as strict ASCII JSON without the id; the Lua step that appends it splices the id in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from shared.errors import EventRefused
+
+
+def now_iso() -> str:
+    """The time in UTC as ISO 8601 with milliseconds: `2026-01-01T00:00:00.000Z`."""
+    return to_iso(datetime.now(UTC))
+
+
+def to_iso(moment: datetime) -> str:
+    """An aware datetime in UTC as ISO 8601 with milliseconds."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def to_json(value: Any) -> str:
+    """Encodes strict ASCII JSON without spaces.
+
+    Datetimes become ISO 8601, UUIDs, Decimals and paths strings, enums their value, dataclasses
+    objects, sets lists.
+
+    Raises:
+        EventRefused: the value holds NaN, an infinity, or something that JSON has no form for.
+    """
+    try:
+        return json.dumps(
+            value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
+        )
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EventRefused(f"The payload is not JSON: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return to_iso(value) if value.tzinfo else value.isoformat()
+        case date():
+            return value.isoformat()
+        case UUID() | Decimal() | PurePath():
+            return str(value)
+        case Enum():
+            return value.value
+        case set() | frozenset():
+            return sorted(value, key=str)
+        case Mapping():
+            return dict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be sent: half a surrogate pair can't."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def envelope_head(user_id: str, scope: Mapping[str, Any] | None) -> str:
+    """The members of an event from `user_id` to `scope`, as JSON text without braces."""
+    return (
+        f'"user_id":{to_json(user_id)},"topic":{to_json("user:" + user_id)},'
+        f'"scope":{to_json(dict(scope or {}))}'
+    )
+
+
+def encode_body(
+    user_id: str,
+    event_type: str,
+    payload: Mapping[str, Any],
+    *,
+    scope: Mapping[str, Any] | None,
+    max_bytes: int,
+) -> str:
+    """Encodes an event without its id, as the append step takes it.
+
+    Raises:
+        EventRefused: the user or the type is empty, the payload is no JSON object, or the body
+            is larger than `max_bytes`.
+    """
+    if not (isinstance(user_id, str) and user_id and _is_text(user_id)):
+        raise EventRefused("An event needs a user id: text that is not empty.")
+    if not (isinstance(event_type, str) and event_type):
+        raise EventRefused("An event needs a type: a dotted name such as 'report.ready'.")
+    if not isinstance(payload, Mapping):
+        raise EventRefused(f"A payload is a mapping, not {type(payload).__name__}.")
+    if scope is not None and not isinstance(scope, Mapping):
+        raise EventRefused(f"A scope is a mapping or None, not {type(scope).__name__}.")
+    body = (
+        f'{{"type":{to_json(event_type)},"ts":"{now_iso()}",'
+        f'{envelope_head(user_id, scope)},"payload":{to_json(payload)}}}'
+    )
+    if len(body) > max_bytes:
+        raise EventRefused(
+            f"The event {event_type} has {len(body)} bytes; EVENT_MAX_BYTES allows {max_bytes}."
+        )
+    return body
