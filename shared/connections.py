@@ -23,7 +23,6 @@ from shared.errors import PostgresUnavailable
 from shared.settings import get_settings
 
 CONNECT_TIMEOUT_SECONDS = 0.25
-POOL_WAIT_SECONDS = 5.0
 
 _pools: dict[tuple[int, str], ConnectionPool[psycopg.Connection[tuple[Any, ...]]]] = {}
 _pools_lock = threading.Lock()
@@ -44,22 +43,15 @@ def redis_client(url: str) -> redis.Redis:
     )
 
 
-def async_redis_client(url: str, *, connections: int) -> redis.asyncio.Redis:
-    """Returns an asyncio client for the running loop, as quick to fail and without retries.
-
-    Args:
-        url: of the server.
-        connections: the most it opens; whoever finds all of them taken waits for one, briefly.
-    """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+def link_pool(url: str) -> redis.asyncio.ConnectionPool:
+    """Returns what makes asyncio connections that speak RESP3 and are as quick to fail."""
+    return redis.asyncio.ConnectionPool.from_url(
         url,
-        max_connections=connections,
-        timeout=POOL_WAIT_SECONDS,
+        protocol=3,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_timeout=2 * CONNECT_TIMEOUT_SECONDS,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
-    return redis.asyncio.Redis.from_pool(pool)
 
 
 @contextmanager

@@ -46,6 +46,16 @@ def connections(user_id: str) -> str:
     return f"{topic(user_id)}:connections"
 
 
+def connection_details(user_id: str) -> str:
+    """The hash that tells of each of a user's open streams what is known of it."""
+    return f"{topic(user_id)}:connection-details"
+
+
+def ended_connection(user_id: str, connection_id: str) -> str:
+    """The mark of a connection that somebody asked to end."""
+    return f"{topic(user_id)}:ended:{connection_id}"
+
+
 def replay(user_id: str) -> str:
     """The number of replays in a user's current window."""
     return f"{topic(user_id)}:replay"

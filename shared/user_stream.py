@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import redis
-import redis.asyncio
-
 from shared import keys, wire
-from shared.errors import RedisUnavailable
 from shared.outbox import Step
 from shared.scripts import script
 from shared.settings import Settings
@@ -51,6 +45,13 @@ class Page:
     entries: list[Entry]
     more: bool
 
+    @property
+    def last_id(self) -> str | None:
+        """The journal's last id; None where the page does not reach it."""
+        if self.more:
+            return None
+        return self.entries[-1].id if self.entries else self.start
+
 
 def append_step(settings: Settings, user_id: str, body: str) -> Step:
     """The step that appends an encoded event and announces it; a repetition appends nothing."""
@@ -70,50 +71,16 @@ def append_step(settings: Settings, user_id: str, body: str) -> Step:
     )
 
 
-class UserStream:
-    """The reading side, from asyncio."""
-
-    def __init__(self, client: redis.asyncio.Redis, user_id: str) -> None:
-        self._client = client
-        self._key = keys.stream(user_id)
-        self.topic = keys.topic(user_id)
-
-    async def last_id(self) -> str:
-        """The id of the newest entry, `0-0` for an empty stream.
-
-        Raises:
-            RedisUnavailable: Redis did not answer.
-        """
-        with _redis_errors():
-            newest: Any = await self._client.xrevrange(self._key, count=1)
-        return newest[0][0].decode() if newest else wire.ORIGIN
-
-    async def read_after(self, cursor: str, limit: int) -> Page:
-        """Reads at most `limit` entries, and about 1 MiB, past a well-formed cursor.
-
-        Whether the cursor still stands is checked in the same step.
-
-        Raises:
-            RedisUnavailable: Redis did not answer.
-        """
-        with _redis_errors():
-            reply = await script("read_after").run_async(self._client, [self._key], [cursor, limit])
-        status, start, oldest, rows, more = reply
-        return Page(
-            Status(status.decode()),
-            start.decode(),
-            oldest.decode() or None,
-            [_entry(row) for row in rows],
-            more=more == 1,
-        )
-
-
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise RedisUnavailable from error
+def page_of(reply: list[Any]) -> Page:
+    """A page as the steps `read_after` and `open` return it."""
+    status, start, oldest, rows, more = reply
+    return Page(
+        Status(status.decode()),
+        start.decode(),
+        oldest.decode() or None,
+        [_entry(row) for row in rows],
+        more=more == 1,
+    )
 
 
 def _entry(row: tuple[bytes, list[bytes]]) -> Entry:

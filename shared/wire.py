@@ -12,7 +12,14 @@ from shared.events import BACKLOG_TRUNCATED
 CONNECTED = b": connected\n\n"
 KEEPALIVE = b": keepalive\n\n"
 PUSH_DISABLED = b": push_disabled\n\n"
+EXPIRED = b": token_expired\n\n"
+ENDED = b": ended\n\n"  # somebody asked for it
 ORIGIN = "0-0"  # the position before a journal's first entry
+
+# Reconnection times in ms, each jittered: in general, after a capped snapshot, when a server stops.
+RETRY_MS = (2000, 5000)
+RETRY_CAPPED_MS = (100, 300)
+RETRY_DRAINED_MS = (1000, 10_000)
 
 _CURSOR = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _LARGEST = 2**64 - 1

@@ -1,8 +1,8 @@
-"""Fairness among connections: a lease for each, and a budget for replays.
+"""Fairness among connections: a place for each, held by a lease, and a budget for replays.
 
-Both are exact across processes and machines, since Redis decides in one step. A lease that its
-holder does not renew ends by itself: a killed process gives its places back within three
-keepalives.
+Both are exact across processes and machines, since Redis decides in one step, in which the first
+page comes along. A lease that its holder does not renew ends by itself: a killed process gives its
+places back within three keepalives.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import redis
-import redis.asyncio
+from collections.abc import Callable
+from typing import Any
 
 from shared import keys
-from shared.errors import RedisUnavailable
 from shared.scripts import script
 from shared.settings import Settings
+from shared.user_stream import Page, page_of
+from web.link import Link
 from web.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -30,71 +28,137 @@ MESSAGES = {
     "replays": ("too_many_replays", "There were too many replays. Please wait a little."),
 }
 
+Observe = Callable[[str], None]
 
-class Lease:
-    """One connection's place among those of its user."""
 
-    def __init__(self, client: redis.asyncio.Redis, settings: Settings, user_id: str) -> None:
-        self._client = client
+def lease_ms(settings: Settings) -> int:
+    """How long a place is kept without being renewed."""
+    return math.ceil(settings.sse_keepalive_seconds * KEEPALIVES_PER_LEASE * 1000)
+
+
+class Place:
+    """One connection's place among those of its user.
+
+    Args:
+        link: to the server that holds the user's keys.
+        settings: the process's.
+        user_id: whose connection it is.
+        details: what is known of it at its start, as JSON.
+    """
+
+    __slots__ = ("_details", "_settings", "_taken", "id", "link", "user_id")
+
+    def __init__(self, link: Link, settings: Settings, user_id: str, details: str) -> None:
+        self.id = secrets.token_hex(8)
+        self.user_id = user_id
+        self.link = link
         self._settings = settings
-        self._user_id = user_id
-        self._id = secrets.token_hex(8)
-        self._lease_ms = math.ceil(settings.sse_keepalive_seconds * KEEPALIVES_PER_LEASE * 1000)
+        self._details = details
+        self._taken = False
 
-    async def take(self, *, replay: bool) -> None:
-        """Takes the place, and charges a replay.
+    async def take(self, cursor: str | None, limit: int, observe: Observe) -> str | Page:
+        """Takes the place, and reads on from a cursor, which is charged as a replay.
+
+        Args:
+            cursor: a well-formed one, or None to begin at the journal's end.
+            limit: the most entries of the page.
+            observe: takes the journal's last id as the reply arrives.
+
+        Returns:
+            The page after the cursor; without one the journal's last id.
 
         Raises:
             Refusal: 429, with the time after which to come back.
             RedisUnavailable: Redis did not answer.
         """
         settings = self._settings
-        step_keys = [keys.connections(self._user_id), keys.replay(self._user_id)]
         args = [
-            self._id,
-            self._lease_ms,
+            self.id,
+            lease_ms(settings),
             settings.sse_max_concurrent_per_user,
-            "1" if replay else "0",
             settings.events_replay_budget_requests_per_window,
             settings.events_replay_budget_window_seconds * 1000,
+            cursor or "",
+            limit,
+            self._details,
         ]
-        try:
-            verdict, wait_ms = await script("admit").run_async(self._client, step_keys, args)
-        except redis.RedisError as error:
-            raise RedisUnavailable from error
+        step_keys = [*self._keys(), keys.replay(self.user_id), keys.stream(self.user_id)]
+        self._taken = True  # as far as we know: a reply that is lost may have been a yes
+
+        def arrive(reply: list[Any]) -> str | Page:
+            return self._admitted(reply, observe)
+
+        if cursor is None:
+            return await self.link.run(script("open"), step_keys, args, arrive)
+        async with self.link.pages:
+            return await self.link.run(script("open"), step_keys, args, arrive)
+
+    def _admitted(self, reply: list[Any], observe: Observe) -> str | Page:
+        verdict, answer = reply
         if verdict != b"ok":
+            self._taken = False
             code, message = MESSAGES[verdict.decode()]
-            raise Refusal(429, code, message, retry_after_seconds=math.ceil(wait_ms / 1000))
+            raise Refusal(429, code, message, retry_after_seconds=math.ceil(answer / 1000))
+        if isinstance(answer, bytes):
+            observe(answer.decode())
+            return answer.decode()
+        page = page_of(answer)
+        if page.last_id is not None:
+            observe(page.last_id)
+        return page
 
-    async def renew(self) -> str | None:
-        """Keeps the place; returns the last id of the user's stream, None when Redis is away."""
-        step_keys = [keys.connections(self._user_id), keys.stream(self._user_id)]
-        ttl_ms = self._settings.events_stream_ttl_seconds * 1000
-        try:
-            last: bytes = await script("renew").run_async(
-                self._client, step_keys, [self._id, self._lease_ms, ttl_ms]
-            )
-        except redis.RedisError as error:
-            log.info("a lease could not be renewed (%s)", error)
-            return None
-        return last.decode()
+    def renew(
+        self, cursor: str, *, lags: bool, observe: Observe, is_over: Callable[[], None]
+    ) -> None:
+        """Keeps the place, without waiting.
 
-    async def give_back(self) -> None:
-        """Gives the place back at once."""
-        try:
-            await self._client.zrem(keys.connections(self._user_id), self._id)
-        except redis.RedisError as error:
-            log.info("a lease ends by itself (%s)", error)
+        Args:
+            cursor: where it stands, to be shown to its user.
+            lags: whether it is catching up.
+            observe: takes the journal's last id as the reply arrives.
+            is_over: called where somebody asked for the end of this connection.
+        """
+        settings = self._settings
+        mark = keys.ended_connection(self.user_id, self.id)
+        step_keys = [*self._keys(), keys.stream(self.user_id), mark]
+        ttl_ms = settings.events_stream_ttl_seconds * 1000
+
+        def take(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                log.info("a place could not be renewed (%s)", reply)
+                return
+            observe(reply[0].decode())
+            if reply[1]:
+                is_over()
+
+        args = [self.id, lease_ms(settings), ttl_ms, f"{cursor} {int(lags)}", self._details]
+        self.link.post(script("renew"), step_keys, args, take)
+
+    def give_back(self) -> None:
+        """Gives the place back at once; while Redis is away, the lease ends by itself."""
+        if self._taken:
+            connections, details = self._keys()
+            self.link.send("ZREM", connections, self.id)
+            self.link.send("HDEL", details, self.id, f"{self.id}.at")
+
+    def _keys(self) -> list[str]:
+        return [keys.connections(self.user_id), keys.connection_details(self.user_id)]
 
 
-@asynccontextmanager
-async def admitted(
-    client: redis.asyncio.Redis, settings: Settings, user_id: str, *, replay: bool
-) -> AsyncIterator[Lease]:
-    """Holds a lease for the length of the block; see `Lease.take` for what it raises."""
-    lease = Lease(client, settings, user_id)
-    await lease.take(replay=replay)
-    try:
-        yield lease
-    finally:
-        await lease.give_back()
+async def read_after(link: Link, user_id: str, cursor: str, limit: int, observe: Observe) -> Page:
+    """Reads at most `limit` entries, and about 1 MiB, past a well-formed cursor.
+
+    Whether the cursor still stands is checked in the same step.
+
+    Raises:
+        RedisUnavailable: Redis did not answer.
+    """
+
+    def arrive(reply: list[Any]) -> Page:
+        page = page_of(reply)
+        if page.last_id is not None:
+            observe(page.last_id)
+        return page
+
+    async with link.pages:
+        return await link.run(script("read_after"), [keys.stream(user_id)], [cursor, limit], arrive)

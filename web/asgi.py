@@ -13,15 +13,15 @@ from a2wsgi import WSGIMiddleware
 from shared.settings import get_settings
 from web.app import FORM_OVERHEAD_BYTES, create_app
 from web.delivery import Delivery
+from web.outlet import Outlet, Send
 from web.refusal import too_large
 from web.request import Request
 from web.request_body import ClientGone, Receive, RequestBody
-from web.stream import Send, refuse, stream_user_events
+from web.stream import open_user_events, refuse
 
 Scope = dict[str, Any]
 
 FLASK_THREADS = 16
-CANCEL_SECONDS = 1.0
 
 
 class Application:
@@ -46,19 +46,9 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        driver = asyncio.ensure_future(stream_user_events(self._ready(), _request(scope), send))
-        gone = asyncio.ensure_future(_until_disconnect(receive))
-        try:
-            await asyncio.wait({driver, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if driver.done():
-                driver.result()  # raises what ended it
-        finally:
-            gone.cancel()
-            # Once is not enough: before Python 3.12, asyncio.wait_for loses a cancellation that
-            # comes as its future finishes, and the stream would live on for nobody.
-            while not driver.done():
-                driver.cancel()
-                await asyncio.wait({driver}, timeout=CANCEL_SECONDS)
+        reader = await open_user_events(self._ready(), _request(scope), send)
+        if reader is not None:
+            await reader.serve(receive)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = get_settings().upload_max_bytes + FORM_OVERHEAD_BYTES
@@ -69,7 +59,7 @@ class Application:
         body = RequestBody()
         try:
             if not await body.read(receive, limit):
-                await refuse(send, too_large(get_settings().upload_max_bytes))
+                await refuse(Outlet(send), too_large(get_settings().upload_max_bytes))
                 return
             await self._flask(_with_length(scope, body.size), body.receive, send)
         except ClientGone:
@@ -141,11 +131,6 @@ def _with_length(scope: Scope, size: int) -> Scope:
     if size:
         headers.append((b"content-length", str(size).encode()))
     return {**scope, "headers": headers}
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 app = asgi_app = Application()

@@ -1,16 +1,21 @@
-"""What all streams of one event loop share: settings, a Redis client, the hub, the drain flag."""
+"""What all streams of one event loop share: settings, the hub, the timer wheel, the drain flag."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
 
-from shared.connections import async_redis_client
+from redis.asyncio.connection import AbstractConnection
+
+from shared import wire
+from shared.connections import link_pool
 from shared.settings import Settings
-from shared.user_stream import UserStream
-from web.admission import Lease, admitted
 from web.hub import Hub
+from web.reader import Reader
+from web.servers import OneServer
+from web.wheel import Wheel
 
-READING_CONNECTIONS = 16
+TICKS_PER_KEEPALIVE = 20
+LONGEST_TICK_SECONDS = 0.25
 
 
 class Delivery:
@@ -19,26 +24,30 @@ class Delivery:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.draining = False
-        url = settings.require_redis_url()
-        self._client = async_redis_client(url, connections=READING_CONNECTIONS)
-        self._hub_client = async_redis_client(url, connections=1)
-        self.hub = Hub(self._hub_client)
+        self.keepalive_seconds = settings.sse_keepalive_seconds
+        self.now = asyncio.get_running_loop().time
+        self._pool = link_pool(settings.require_redis_url())
+        self.hub = Hub(lambda hub: OneServer(self._connect, hub))
+        tick_seconds = min(self.keepalive_seconds / TICKS_PER_KEEPALIVE, LONGEST_TICK_SECONDS)
+        self._wheel: Wheel[Reader] = Wheel(Reader.due, tick_seconds)
 
-    def user_stream(self, user_id: str) -> UserStream:
-        """A user's journal."""
-        return UserStream(self._client, user_id)
-
-    def admitted(self, user_id: str, *, replay: bool) -> AbstractAsyncContextManager[Lease]:
-        """Holds a connection's lease, and charges a replay; see `Lease.take` for refusals."""
-        return admitted(self._client, self.settings, user_id, replay=replay)
+    def watch(self, reader: Reader) -> None:
+        """Has a reader do what is due, from now on."""
+        self._wheel.add(reader, min(reader.renew_at, reader.expires_at))
 
     def drain(self) -> None:
         """Ends every stream, each with a jittered `retry:`, and takes no new one."""
         self.draining = True
-        self.hub.wake_all()
+        for topic in self.hub.topics:
+            for reader in list(topic.readers):
+                reader.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
 
     async def aclose(self) -> None:
-        """Closes the hub and the clients."""
+        """Ends the links to Redis."""
+        self._wheel.stop()
         await self.hub.aclose()
-        await self._hub_client.aclose()
-        await self._client.aclose()
+
+    async def _connect(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection

@@ -1,202 +1,155 @@
-"""The hub: one live subscription per process, fanned out to all its connections.
+"""The hub: one live subscription per process, fanned out to all its readers.
 
-It subscribes to a topic on first interest and unsubscribes after the last. Whenever it may have
-missed something (its connection was lost, a reader's buffer ran over) it says so to the reader,
-which goes back to the journal from its own cursor: the journal is the buffer.
+It subscribes to a topic on first interest and unsubscribes after the last. What arrives at once is
+joined once, and each live reader gets it in one write, the same bytes for all. Whenever something
+may have been missed, readers are sent back to the journal: the journal is the buffer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
-import redis
-import redis.asyncio
-from redis.asyncio.client import PubSub
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from shared import wire
-from shared.errors import RedisUnavailable
-from web.merge import Announcement
+from web.link import Link
+from web.merge import State, Tail
+from web.outlet import body
+from web.servers import Servers
+
+if TYPE_CHECKING:
+    from web.reader import Reader
 
 log = logging.getLogger(__name__)
 
-ACKNOWLEDGE_SECONDS = 0.75
-HEALTH_CHECK_SECONDS = 10.0
-RECONNECT_SECONDS = (0.05, 1.0)
-BUFFER_BYTES = 256 * 1024
-OWN_CHANNEL = "user:hub"  # keeps the connection subscribed while no topic is wanted
+END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
 
 
-class Subscription:
-    """One reader's share of a topic: what was announced and not yet taken, within bounds."""
+class Topic:
+    """One user's channel: its tail, and everybody who reads it."""
 
-    def __init__(self) -> None:
-        self._pending: deque[Announcement] = deque()
-        self._bytes = 0
-        self._missed = False
-        self._wake = asyncio.Event()
+    __slots__ = ("interested", "name", "readers", "tail", "wrote_at")
 
-    def feed(self, announcement: Announcement) -> None:
-        """Adds a live entry; a reader too slow for its buffer is sent back to the journal."""
-        self._bytes += len(announcement.frame)
-        if self._bytes > BUFFER_BYTES:
-            self.miss()
-        else:
-            self._pending.append(announcement)
-            self._wake.set()
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.interested = 0
+        self.readers: set[Reader] = set()
+        self.tail: Tail[Reader] = Tail()
+        self.wrote_at = 0.0  # to all live readers, of the loop's clock
 
-    def miss(self) -> None:
-        """Says that something may have been missed."""
-        self._pending.clear()
-        self._bytes = 0
-        self._missed = True
-        self._wake.set()
+    def observe(self, last_id: str) -> None:
+        """Takes the journal's last id at the moment when Redis's reply with it arrives."""
+        _send_back(self.tail.observe(last_id))
 
-    def wake(self) -> None:
-        """Makes `wait` return."""
-        self._wake.set()
+    def join(self, reader: Reader) -> bytes:
+        """Makes a level reader live, or returns what to send it first; see `Tail.join`."""
+        frames = self.tail.join(reader)
+        self._forget_if_level()
+        return frames
 
-    def take(self) -> tuple[list[Announcement], bool]:
-        """Returns what is pending, and whether something before it may have been missed."""
-        taken, missed = list(self._pending), self._missed
-        self._pending.clear()
-        self._bytes = 0
-        self._missed = False
-        self._wake.clear()
-        return taken, missed
+    def let_go(self, reader: Reader, state: State) -> None:
+        """Lets a reader go its own way; what is announced meanwhile is remembered for it."""
+        self.tail.leave(reader, state)
+        self.tail.keep = True
 
-    async def wait(self, timeout_seconds: float) -> bool:
-        """Waits until there is something to take; False when the time is out."""
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout_seconds)
-        except TimeoutError:
-            return False
-        return True
+    def remove(self, reader: Reader) -> None:
+        """Forgets a reader that has ended."""
+        self.readers.discard(reader)
+        self.tail.leave(reader, State.ENDED)
+        self._forget_if_level()
 
+    def flush(self, now: float) -> None:
+        """Sends what was announced to every live reader, in one write each."""
+        self.wrote_at = now
+        message = body(self.tail.take())
+        for reader in list(self.tail.live):
+            reader.send_now(message)
 
-class _Topic:
-    def __init__(self) -> None:
-        self.readers: set[Subscription] = set()
-        self.acknowledged = asyncio.Event()
+    def _forget_if_level(self) -> None:
+        if len(self.tail.live) == len(self.readers):
+            self.tail.forget()
 
 
 class Hub:
-    """All subscriptions of one event loop, on one Redis connection."""
+    """All topics of one event loop.
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._topics: dict[str, _Topic] = {}
-        self._pubsub: PubSub | None = None
-        self._task: asyncio.Task[None] | None = None
+    Args:
+        make_servers: makes the links to Redis, given what to call.
+    """
 
-    @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncIterator[Subscription]:
-        """Subscribes for the length of the block, from Redis's acknowledgement on.
+    def __init__(self, make_servers: Callable[[Hub], Servers]) -> None:
+        self._topics: dict[bytes, Topic] = {}
+        self._announced: set[Topic] = set()
+        self._loop = asyncio.get_running_loop()
+        self._servers = make_servers(self)
 
-        Raises:
-            RedisUnavailable: Redis did not acknowledge in time.
-        """
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="eventstream-hub")
-        subscription = Subscription()
-        entry = self._topics.get(topic)
-        is_new = entry is None
-        if entry is None:
-            entry = self._topics[topic] = _Topic()
-        entry.readers.add(subscription)
-        try:
-            if is_new and self._pubsub is not None:
-                await self._command(self._pubsub.subscribe, topic)
-            try:
-                await asyncio.wait_for(entry.acknowledged.wait(), ACKNOWLEDGE_SECONDS)
-            except TimeoutError as error:
-                raise RedisUnavailable from error
-            yield subscription
-        finally:
-            entry.readers.discard(subscription)
-            if not entry.readers and self._topics.get(topic) is entry:
-                del self._topics[topic]
-                if self._pubsub is not None:
-                    await self._command(self._pubsub.unsubscribe, topic)
+    def enter(self, name: str) -> Topic:
+        """Subscribes to a topic. What is read on its link from here on is answered after that."""
+        topic = self._topics.get(name.encode())
+        if topic is None:
+            topic = self._topics[name.encode()] = Topic(name)
+            self._servers.subscribe(name)
+        topic.interested += 1
+        return topic
 
-    def wake_all(self) -> None:
-        """Wakes every reader, so that each sees that it should end."""
-        for entry in self._topics.values():
-            for reader in entry.readers:
-                reader.wake()
+    def leave(self, topic: Topic) -> None:
+        """Ends one interest in a topic, and with the last the subscription."""
+        topic.interested -= 1
+        if not topic.interested:
+            del self._topics[topic.name.encode()]
+            self._servers.unsubscribe(topic.name)
 
-    async def aclose(self) -> None:
-        """Ends the subscription."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+    def link(self, topic: str) -> Link:
+        """The link to the server that holds a topic and all other keys of its user."""
+        return self._servers.link(topic)
 
-    @staticmethod
-    async def _command(command: Callable[[str], Awaitable[object]], topic: str) -> None:
-        try:
-            await command(topic)
-        except (redis.RedisError, OSError) as error:
-            log.info("the hub's connection is gone (%s); it subscribes again", error)
+    @property
+    def topics(self) -> list[Topic]:
+        """Those that somebody is interested in."""
+        return list(self._topics.values())
 
-    async def _run(self) -> None:
-        pause, longest = RECONNECT_SECONDS
-        while True:
-            try:
-                async with self._client.pubsub() as pubsub:
-                    wanted = [OWN_CHANNEL, *self._topics]
-                    await pubsub.subscribe(*wanted)
-                    self._pubsub = pubsub  # from here on subscribe() sends its own command
-                    late = self._topics.keys() - set(wanted)
-                    if late:
-                        await pubsub.subscribe(*late)
-                    pause = RECONNECT_SECONDS[0]
-                    await self._read(pubsub)
-            except (redis.RedisError, OSError) as error:
-                log.warning("the hub lost Redis (%s)", error)
-            except Exception:  # the task's edge: without it no stream would live
-                log.exception("the hub failed; it subscribes again")
-            finally:
-                self._pubsub = None
-            await asyncio.sleep(pause)
-            pause = min(longest, pause * 2)
-
-    async def _read(self, pubsub: PubSub) -> None:
-        asked = False
-        while True:
-            message = await pubsub.get_message(timeout=HEALTH_CHECK_SECONDS)
-            if message is None:
-                if asked:
-                    raise redis.ConnectionError("no answer to a ping")
-                await pubsub.ping()
-                asked = True
-                continue
-            asked = False
-            entry = self._topics.get((message["channel"] or b"").decode())
-            if entry is None:
-                continue
-            if message["type"] == "subscribe":
-                self._acknowledge(entry)
-            elif message["type"] == "message":
-                self._announce(entry, message["data"])
-
-    @staticmethod
-    def _announce(entry: _Topic, data: bytes) -> None:
+    def take_announcement(self, channel: bytes, data: bytes) -> None:
+        """Takes what Redis pushed on a topic's channel."""
+        topic = self._topics.get(channel)
+        if topic is None:
+            return  # its last reader has just left
+        if data.startswith(END):
+            _end_connection(topic, data.removeprefix(END).decode())
+            return
         try:
             prev, entry_id, frame = data.split(b" ", 2)
-            announcement = Announcement(prev.decode("ascii"), entry_id.decode("ascii"), frame)
-            wire.cursor_key(announcement.id)
+            sent_back = topic.tail.announce(prev.decode("ascii"), entry_id.decode("ascii"), frame)
         except ValueError:
             log.warning("an announcement of another form is left out: %.60r", data)
             return
-        for reader in entry.readers:
-            reader.feed(announcement)
+        self._announced.add(topic)
+        _send_back(sent_back)
 
-    @staticmethod
-    def _acknowledge(entry: _Topic) -> None:
-        if entry.acknowledged.is_set():  # again, after a pause in which anything may have come
-            for reader in entry.readers:
-                reader.miss()
-        entry.acknowledged.set()
+    def flush(self) -> None:
+        """Sends on what was taken since the last time."""
+        now = self._loop.time()
+        for topic in self._announced:
+            topic.flush(now)
+        self._announced.clear()
+
+    def lose(self, names: Iterable[str] | None = None) -> None:
+        """The connection of these topics, or of all, was lost: anything may have been missed."""
+        for topic in self.topics:
+            if names is None or topic.name in names:
+                _send_back(topic.tail.lose())
+
+    async def aclose(self) -> None:
+        """Ends the links."""
+        await self._servers.aclose()
+
+
+def _send_back(readers: Iterable[Reader]) -> None:
+    for reader in readers:
+        reader.catch_up()
+
+
+def _end_connection(topic: Topic, connection_id: str) -> None:
+    for reader in list(topic.readers):
+        if reader.id == connection_id:
+            reader.end(wire.ENDED)

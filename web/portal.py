@@ -7,25 +7,17 @@ a portal without its thread. It is keyed by process id.
 from __future__ import annotations
 
 import os
+import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
-import anyio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.from_thread import start_blocking_portal
 
 from shared.settings import get_settings
 from web.delivery import Delivery
+from web.pipe import Pipe
 from web.request import Request
-from web.stream import Send, stream_user_events
-
-BUFFERED_WRITES = 16
-
-Message = dict[str, Any]
-Driver = Callable[[Delivery, Request, Send], Awaitable[None]]
+from web.stream import open_user_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,64 +26,32 @@ class Answer:
 
     status: int
     headers: list[tuple[str, str]]
-    body: Body
+    body: Pipe
 
 
-class Body:
-    """The iterator that WSGI wants. `close()` ends the driver, and with it the subscription."""
+def answer_user_events(request: Request, connection: socket.socket | None) -> Answer:
+    """Starts the driver for `GET /api/events` and returns as soon as its headers are known.
 
-    def __init__(
-        self,
-        portal: BlockingPortal,
-        receive: MemoryObjectReceiveStream[Message],
-        task: Future[None],
-    ) -> None:
-        self._portal = portal
-        self._receive = receive
-        self._task = task
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        message = self.next_message()
-        if message is None:
-            raise StopIteration
-        return bytes(message.get("body", b""))
-
-    def next_message(self) -> Message | None:
-        """Waits for the driver's next message; None after the last."""
-        try:
-            message: Message = self._portal.call(self._receive.receive)
-        except anyio.EndOfStream:
-            return None
-        return message
-
-    def close(self) -> None:
-        """Cancels the driver."""
-        self._task.cancel()
-        self._portal.call(self._receive.aclose)
-
-
-def answer_user_events(request: Request) -> Answer:
-    """Starts the driver for `GET /api/events` and returns as soon as its headers are known."""
+    Args:
+        request: the client's.
+        connection: its socket, where the server tells; a client that leaves is then noticed.
+    """
     loop = _loop(os.getpid())
-    send, receive = anyio.create_memory_object_stream[Message](BUFFERED_WRITES)
-    task = loop.portal.start_task_soon(_drive, loop.delivery, request, send)
-    body = Body(loop.portal, receive, task)
-    start = body.next_message()
+    pipe = Pipe(loop.portal, connection)
+    task = loop.portal.start_task_soon(_drive, loop.delivery, request, pipe)
+    start = pipe.next_message()
     if start is None:
         task.result()  # raises what ended the driver
         raise RuntimeError("the driver ended without an answer")
     headers = [(name.decode(), value.decode()) for name, value in start["headers"]]
-    return Answer(start["status"], headers, body)
+    return Answer(start["status"], headers, pipe)
 
 
-async def _drive(
-    delivery: Delivery, request: Request, send: MemoryObjectSendStream[Message]
-) -> None:
-    async with send:
-        await stream_user_events(delivery, request, send.send)
+async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
+    with pipe.watched():
+        reader = await open_user_events(delivery, request, pipe.send)
+        if reader is not None:
+            await reader.serve(pipe.receive)
 
 
 class _Loop:

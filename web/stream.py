@@ -1,172 +1,98 @@
-"""The one driver of an SSE response, for both faces: admit, subscribe, snapshot, tail.
+"""`GET /api/events` for both faces: who is asking, a place, the first page, then a reader.
 
-It pushes into a `send` of ASGI's form. Any doubt returns the stream to the journal from its own
-cursor; connecting and recovering are one path. Every refusal happens before the stream opens.
+Every refusal happens here, as a status code, before the stream opens. Connecting and recovering
+are one path from there on: `web/reader.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
-
-from shared import wire
+from shared import keys, wire
+from shared.encoding import now_iso, to_json
 from shared.errors import MalformedCursor, RedisUnavailable
 from shared.user_stream import Page
-from web.admission import Lease
+from web.admission import Place
 from web.auth import identify
 from web.delivery import Delivery
-from web.hub import Subscription
-from web.merge import Merge, State
+from web.hub import Topic
+from web.merge import Merge
+from web.outlet import Outlet, Send
+from web.reader import Reader
 from web.refusal import Refusal, unavailable
 from web.request import Request
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-RECOVERY_SECONDS = (0.3, 1.5)
-RETRY_MS = (2000, 5000)
-RETRY_CAPPED_MS = (100, 300)
-RETRY_DRAINED_MS = (1000, 10_000)
+LONGEST_AGENT = 200
 
 
-class Journal(Protocol):
-    """A journal that can be streamed."""
+async def open_user_events(delivery: Delivery, request: Request, send: Send) -> Reader | None:
+    """Begins the answer to `GET /api/events`.
 
-    topic: str
-
-    async def last_id(self) -> str:
-        """The cursor of its newest entry."""
-
-    async def read_after(self, cursor: str, limit: int) -> Page:
-        """A page past a cursor."""
-
-
-async def stream_user_events(delivery: Delivery, request: Request, send: Send) -> None:
-    """Answers `GET /api/events`: refused with a status, or streamed until either side ends it."""
+    Returns:
+        The reader to be served; None where the request has been answered otherwise.
+    """
+    outlet = Outlet(send)
     try:
         user_id = identify(request.headers, delivery.settings)
         if delivery.draining:
             raise unavailable("The server")
         if not delivery.settings.enable_sse_push:
-            await _open(send, wire.PUSH_DISABLED)
-            await _end(send)
-            return
-        await _Stream(delivery, delivery.user_stream(user_id), send).run(user_id, request)
+            await outlet.start(200, HEADERS)
+            await outlet.finish(wire.PUSH_DISABLED)
+            return None
+        return await _open(delivery, request, user_id, outlet)
     except Refusal as refusal:
-        await refuse(send, refusal)
+        await refuse(outlet, refusal)
+    except RedisUnavailable:
+        await refuse(outlet, unavailable("The event stream"))
+    return None
 
 
-class _Stream:
-    def __init__(self, delivery: Delivery, journal: Journal, send: Send) -> None:
-        self._delivery = delivery
-        self._journal = journal
-        self._send = send
-        self._keepalive_seconds = delivery.settings.sse_keepalive_seconds
-        self._renew_at = asyncio.get_running_loop().time() + self._keepalive_seconds
-
-    async def run(self, user_id: str, request: Request) -> None:
-        """Opens the stream once lease, subscription and first page stand; else refuses."""
-        cap = self._delivery.settings.events_replay_max_per_request
-        text = request.headers.get("last-event-id") or request.query.get("last_event_id")
-        try:
-            cursor, malformed = wire.parse_cursor(text), False
-        except MalformedCursor:
-            cursor, malformed = None, True
-        try:
-            async with (
-                self._delivery.admitted(user_id, replay=cursor is not None) as lease,
-                self._delivery.hub.subscribe(self._journal.topic) as subscription,
-            ):
-                opening = b""
-                if cursor is None:
-                    opening, cursor = await self._primed(malformed)
-                merge = Merge(cursor, cap)
-                opening += await self._page(merge)
-                await _open(self._send, wire.retry_frame(*RETRY_MS) + wire.CONNECTED + opening)
-                await self._follow(merge, subscription, lease)
-        except RedisUnavailable as error:  # before the stream opened: _follow answers its own
-            raise unavailable("The event stream") from error
-        await _end(self._send)
-
-    async def _primed(self, malformed: bool) -> tuple[bytes, str]:
-        """What a client without a usable cursor gets first, and where it starts: at the end."""
-        cursor = await self._journal.last_id()
-        notice = wire.truncated_frame("malformed_cursor", None, cursor) if malformed else b""
-        return notice + wire.prime_frame(cursor), cursor
-
-    async def _page(self, merge: Merge) -> bytes:
-        return merge.page(await self._journal.read_after(merge.position, merge.want))
-
-    async def _follow(self, merge: Merge, subscription: Subscription, lease: Lease) -> None:
-        while not self._delivery.draining:
-            await self._renew(merge, lease)
-            match merge.state:
-                case State.ENDED:
-                    await _write(self._send, wire.retry_frame(*RETRY_CAPPED_MS))
-                    return
-                case State.CATCHING_UP:
-                    await self._catch_up(merge)
-                case State.LIVE:
-                    await self._tail(merge, subscription)
-        await _write(self._send, wire.retry_frame(*RETRY_DRAINED_MS))
-
-    async def _renew(self, merge: Merge, lease: Lease) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._renew_at:
-            return
-        self._renew_at = now + self._keepalive_seconds
-        last_id = await lease.renew()
-        if last_id is not None and last_id != merge.position:
-            merge.doubt()  # an announcement is under way, or was lost
-
-    async def _catch_up(self, merge: Merge) -> None:
-        try:
-            frames = await self._page(merge)
-        except RedisUnavailable:  # the cursor stays; the hub's return or the next try goes on
-            await _write(self._send, wire.KEEPALIVE)
-            await asyncio.sleep(random.uniform(*RECOVERY_SECONDS))
-            return
-        if frames:
-            await _write(self._send, frames)
-
-    async def _tail(self, merge: Merge, subscription: Subscription) -> None:
-        if not await subscription.wait(self._keepalive_seconds):
-            await _write(self._send, wire.KEEPALIVE)
-            return
-        announcements, missed = subscription.take()
-        if missed:
-            merge.doubt()
-        frames = b"".join([merge.announce(each) for each in announcements])
-        if frames:
-            await _write(self._send, frames)
-
-
-async def refuse(send: Send, refusal: Refusal) -> None:
+async def refuse(outlet: Outlet, refusal: Refusal) -> None:
     """Answers with a refusal's status and JSON."""
-    headers = {"Content-Type": "application/json", **refusal.headers}
-    await _start(send, refusal.status, headers)
-    await send({"type": "http.response.body", "body": refusal.body.encode()})
+    await outlet.start(refusal.status, {"Content-Type": "application/json", **refusal.headers})
+    await outlet.finish(refusal.body.encode())
 
 
-async def _open(send: Send, first: bytes) -> None:
-    await _start(send, 200, HEADERS)
-    await _write(send, first)
+async def _open(delivery: Delivery, request: Request, user_id: str, outlet: Outlet) -> Reader:
+    # Subscribed before anything is read: what comes after the page is announced.
+    topic = delivery.hub.enter(keys.topic(user_id))
+    place = Place(delivery.hub.link(topic.name), delivery.settings, user_id, _details(request))
+    try:
+        merge, frames = await _begin(delivery, request, topic, place)
+        if delivery.draining:
+            raise unavailable("The server")
+        await outlet.start(200, HEADERS)
+        await outlet.write(wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames)
+        return Reader(delivery, topic, place, outlet, merge, float("inf"))
+    except BaseException:
+        place.give_back()
+        delivery.hub.leave(topic)
+        raise
 
 
-async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
+async def _begin(
+    delivery: Delivery, request: Request, topic: Topic, place: Place
+) -> tuple[Merge, bytes]:
+    """Where the client stands, and what it gets first."""
+    cap = delivery.settings.events_replay_max_per_request
+    text = request.headers.get("last-event-id") or request.query.get("last_event_id")
+    malformed = False
+    try:
+        cursor = wire.parse_cursor(text)
+    except MalformedCursor:
+        cursor, malformed = None, True
+    found = await place.take(cursor, min(Merge.PAGE, cap), topic.observe)
+    if isinstance(found, Page):
+        merge = Merge(found.start, cap)
+        return merge, merge.page(found)
+    notice = wire.truncated_frame("malformed_cursor", None, found) if malformed else b""
+    return Merge(found, None), notice + wire.prime_frame(found)
 
 
-async def _write(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-async def _end(send: Send) -> None:
-    await send({"type": "http.response.body", "body": b""})
+def _details(request: Request) -> str:
+    agent = request.headers.get("user-agent", "")[:LONGEST_AGENT]
+    return to_json({"since": now_iso(), "address": request.address, "user_agent": agent})

@@ -1,8 +1,10 @@
-"""The merge, driven with any interleaving of appends, trims, pages, losses and slow readers."""
+"""The merge, driven with any interleaving: appends, trims, resets and pages; announcements that are
+lost, late, doubled or batched; a connection that drops; several readers, some of them slow."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -11,25 +13,38 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shared import wire
 from shared.user_stream import Entry, Page, Status
-from web.merge import Announcement, Merge, State
+from web.merge import RECENT_BYTES, Merge, State, Tail
+
+CAP = 4
 
 
 @dataclass
 class Journal:
-    """A model of a user stream: ids ascend, the oldest go, nothing else changes."""
+    """A model of a user stream: ids ascend, the oldest go, or all at once."""
 
     entries: list[tuple[str, str]] = field(default_factory=list)  # (prev, id)
-    last: str = "0-0"
+    before: dict[str, str] = field(default_factory=dict)  # every id that there was: its prev
+    life_of: dict[str, int] = field(default_factory=dict)
     count: int = 0
+    life: int = 0
 
-    def append(self) -> Announcement:
+    @property
+    def last(self) -> str:
+        return self.entries[-1][1] if self.entries else "0-0"
+
+    def append(self) -> tuple[str, str]:
         self.count += 1
-        prev, self.last = self.last, f"{self.count}-0"
-        self.entries.append((prev, self.last))
-        return Announcement(prev, self.last, frame(self.last))
+        prev, entry_id = self.last, f"{self.count}-0"
+        self.entries.append((prev, entry_id))
+        self.before[entry_id], self.life_of[entry_id] = prev, self.life
+        return prev, entry_id
 
     def trim(self, number: int) -> None:
         del self.entries[: min(number, len(self.entries) - 1)]
+
+    def reset(self) -> None:
+        self.entries.clear()
+        self.life += 1
 
     def read_after(self, cursor: str, limit: int) -> Page:
         if not self.entries:
@@ -50,116 +65,199 @@ def frame(entry_id: str) -> bytes:
     return wire.event_frame(entry_id, b'{"type":"t"}')
 
 
-class Reader(RuleBasedStateMachine):
-    """A client that parses what it gets and knows what it should have got."""
+class Client:
+    """Parses what it gets, and knows what may come next."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.cursor = "0-0"
+        self.life = self.reading_life = journal.life
+        self.told = ""  # the cursor of a notice whose prime frame has to follow
+        self.merge = Merge(self.cursor, CAP)
+        self.reading = False
+        self.arrived: tuple[Page, int] | None = None
+        self.unsent: bytes | None = None
+
+    def connect(self) -> None:
+        """Comes, or comes again, with its cursor."""
+        self.merge = Merge(self.cursor, CAP)
+        self.reading, self.arrived, self.unsent = False, None, None
+
+    def read(self, page: Page, life: int) -> None:
+        """Takes a page that was read in a life of the journal."""
+        self.reading_life = life
+        self.receive(self.merge.page(page))
+
+    def receive(self, data: bytes) -> None:
+        for part in data.split(b"\n\n"):
+            fields = dict(line.split(b": ", 1) for line in part.split(b"\n") if b": " in line)
+            if b"id" in fields and b"data" not in fields:
+                assert fields[b"id"].decode() == self.told, "a prime frame follows its notice"
+                self.cursor, self.told = self.told, ""
+            elif b"id" in fields:
+                got = fields[b"id"].decode()
+                assert self.journal.before[got] == self.cursor, f"{self.cursor} -> {got}"
+                self.cursor, self.life = got, self.journal.life_of[got]
+            elif b"data" in fields:
+                self.take_notice(json.loads(fields[b"data"])["payload"])
+
+    def take_notice(self, payload: dict[str, str]) -> None:
+        self.told = payload["cursor"]
+        if self.life == self.reading_life:
+            assert payload["reason"] == "trimmed"
+            assert self.told != self.cursor, "nothing was lost"
+        self.life = self.reading_life
+
+
+@dataclass(frozen=True)
+class Announcement:
+    prev: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    client: Client
+    page: Page
+    life: int
+
+
+class World(RuleBasedStateMachine):
+    """Redis, one connection to it on which everything goes in order, and three clients."""
 
     def __init__(self) -> None:
         super().__init__()
         self.journal = Journal()
         for _ in range(3):
             self.journal.append()
-        self.merge = Merge("0-0", cap=4)
-        self.buffer: list[Announcement] = []
-        self.connected = True
-        self.cursor = 0  # of the client
-        self.capped = 0
+        self.tail: Tail[Client] = Tail()
+        self.clients = [Client(self.journal) for _ in range(3)]
+        self.under_way: deque[Announcement | Reply | str] = deque()  # a text: the last id
 
-    def receive(self, data: bytes) -> None:
-        for part in data.split(b"\n\n"):
-            fields = dict(line.split(b": ", 1) for line in part.split(b"\n") if b": " in line)
-            if b"id" in fields and b"data" not in fields:
-                moved = int(fields[b"id"].split(b"-")[0])
-                assert moved >= self.cursor, "a notice never moves a client back"
-                self.cursor = moved
-            elif b"id" in fields:
-                got = int(fields[b"id"].split(b"-")[0])
-                assert got == self.cursor + 1, f"skipped or repeated: {self.cursor} -> {got}"
-                self.cursor = got
-            elif b"data" in fields:
-                payload = json.loads(fields[b"data"])["payload"]
-                assert payload["reason"] == "trimmed"
-                assert int(payload["cursor"].split("-")[0]) > self.cursor, "nothing was lost"
-
-    @rule(number=st.integers(1, 5))
-    def append(self, number: int) -> None:
+    @rule(number=st.integers(1, 5), announced=st.booleans())
+    def append(self, number: int, announced: bool) -> None:
         for _ in range(number):
-            announcement = self.journal.append()
-            if self.connected:
-                self.buffer.append(announcement)
+            entry = self.journal.append()
+            if announced:
+                self.under_way.append(Announcement(*entry))
 
     @rule(number=st.integers(1, 6))
     def trim(self, number: int) -> None:
         self.journal.trim(number)
 
     @rule()
-    def lose_connection(self) -> None:
-        self.connected = False
+    def reset(self) -> None:
+        self.journal.reset()
 
-    @precondition(lambda self: not self.connected)
     @rule()
-    def connect_again(self) -> None:
-        self.connected = True
-        self.buffer.clear()
-        self.merge.doubt()
+    def renew(self) -> None:
+        self.under_way.append(self.journal.last)
 
-    @precondition(lambda self: self.buffer)
-    @rule()
-    def overflow(self) -> None:
-        self.buffer.clear()
-        self.merge.doubt()
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self.under_way))
+        if isinstance(item, Announcement):
+            self.under_way.append(item)
 
-    @precondition(lambda self: self.buffer)
-    @rule()
-    def repeat_an_announcement(self) -> None:
-        self.buffer.insert(0, self.buffer[0])
+    @rule(number=st.integers(0, 2))
+    def read(self, number: int) -> None:
+        client = self.clients[number]
+        if client.merge.state is State.CATCHING_UP and not client.reading and not client.unsent:
+            page = self.journal.read_after(client.merge.position, client.merge.want)
+            self.under_way.append(Reply(client, page, self.journal.life))
+            client.reading = True
 
-    @precondition(lambda self: len(self.buffer) > 1)
-    @rule()
-    def lose_an_announcement(self) -> None:
-        del self.buffer[0]
+    @rule(number=st.integers(1, 8), slow=st.sets(st.integers(0, 2)))
+    def arrive(self, number: int, slow: set[int]) -> None:
+        """So much arrives at once, and is sent on to whoever is live."""
+        for _ in range(min(number, len(self.under_way))):
+            match self.under_way.popleft():
+                case Announcement(prev, entry_id):
+                    self.tail.announce(prev, entry_id, frame(entry_id))
+                case Reply(client, page, life):
+                    if page.last_id is not None:
+                        self.tail.observe(page.last_id)
+                    client.arrived = page, life
+                case last_id:
+                    self.tail.observe(last_id)
+        batch = self.tail.take()
+        for client in list(self.tail.live):
+            if self.clients.index(client) in slow and batch:
+                client.unsent = batch
+                self.tail.leave(client, State.LEVEL)
+                self.tail.keep = True
+            else:
+                client.receive(batch)
 
-    @precondition(lambda self: self.merge.state is State.CATCHING_UP)
-    @rule()
-    def read(self) -> None:
-        page = self.journal.read_after(self.merge.position, self.merge.want)
-        self.receive(self.merge.page(page))
+    @rule(number=st.integers(0, 2))
+    def go_on(self, number: int) -> None:
+        """A client's own task gets a turn."""
+        client = self.clients[number]
+        if client.unsent is not None:
+            client.receive(client.unsent)
+            client.unsent = None
+        elif client.arrived is not None:
+            arrived, client.arrived, client.reading = client.arrived, None, False
+            client.read(*arrived)
+        elif client.merge.state is State.LEVEL:
+            client.receive(self.tail.join(client))
+        elif client.merge.state is State.ENDED:
+            client.connect()
 
-    @precondition(lambda self: self.merge.state is State.LIVE and self.buffer)
-    @rule()
-    def take(self) -> None:
-        for announcement in self.buffer:
-            self.receive(self.merge.announce(announcement))
-        self.buffer.clear()
+    @rule(number=st.integers(0, 2))
+    def come_again(self, number: int) -> None:
+        client = self.clients[number]
+        self.tail.leave(client, State.ENDED)
+        # what was under way to it is for nobody
+        replies = [i for i in self.under_way if isinstance(i, Reply) and i.client is client]
+        for reply in replies:
+            self.under_way.remove(reply)
+        client.connect()
 
-    @precondition(lambda self: self.merge.state is State.ENDED)
     @rule()
-    def reconnect_after_a_capped_snapshot(self) -> None:
-        self.merge = Merge(f"{self.cursor}-0", cap=4)
-        self.buffer.clear()
-        self.connected = True
+    def lose_the_connection(self) -> None:
+        self.under_way.clear()
+        for client in self.clients:
+            if client.arrived is None:
+                client.reading = False
+        self.tail.lose()
+
+    @rule()
+    def forget(self) -> None:
+        """Remembering what is recent saves reads, and nothing depends on it."""
+        self.tail.forget()
 
     @invariant()
     def position_is_the_clients_cursor(self) -> None:
-        assert int(self.merge.position.split("-")[0]) == self.cursor
+        for client in self.clients:
+            if client.unsent is None:
+                assert client.merge.position == client.cursor
 
     def teardown(self) -> None:
-        """In the end, with nothing more happening, the client has everything."""
-        for _ in range(1000):
-            if self.merge.state is State.LIVE:
-                self.merge.doubt()
-                page = self.journal.read_after(self.merge.position, self.merge.want)
-                self.receive(self.merge.page(page))
-                if not page.more:
-                    break
-            elif self.merge.state is State.ENDED:
-                self.reconnect_after_a_capped_snapshot()
-            else:
-                self.read()
-        assert self.cursor == self.journal.count
+        """In the end, with nothing more happening, every client has everything."""
+        for _ in range(2000):
+            if not self.under_way:
+                self.renew()
+            self.arrive(8, set())
+            for number in range(len(self.clients)):
+                self.read(number)
+                self.go_on(number)
+            at_the_end = [c.cursor == self.journal.last for c in self.clients]
+            if all(at_the_end) and all(c.merge.state is State.LIVE for c in self.clients):
+                return
+        raise AssertionError("a client never got everything")
 
 
-TestReader = Reader.TestCase
-TestReader.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestWorld = World.TestCase
+TestWorld.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+
+
+class One:
+    """The simplest reader there is."""
+
+    def __init__(self, merge: Merge) -> None:
+        self.merge = merge
 
 
 def pages(journal: Journal, merge: Merge) -> int:
@@ -169,10 +267,23 @@ def pages(journal: Journal, merge: Merge) -> int:
     return sent
 
 
-def test_a_first_snapshot_ends_at_its_cap_when_more_remain() -> None:
+def filled(number: int) -> Journal:
     journal = Journal()
-    for _ in range(450):
+    for _ in range(number):
         journal.append()
+    return journal
+
+
+def live(journal: Journal, tail: Tail[One]) -> One:
+    reader = One(Merge(journal.last, None))
+    tail.observe(journal.last)
+    assert tail.join(reader) == b""
+    assert reader.merge.state is State.LIVE
+    return reader
+
+
+def test_a_first_snapshot_ends_at_its_cap_when_more_remain() -> None:
+    journal = filled(450)
     merge = Merge("1-0", cap=200)
     assert pages(journal, merge) == 200
     assert merge.state is State.ENDED
@@ -180,34 +291,66 @@ def test_a_first_snapshot_ends_at_its_cap_when_more_remain() -> None:
     assert pages(journal, again) == 200
     last = Merge(again.position, cap=200)
     assert pages(journal, last) == 49
-    assert last.state is State.LIVE
+    assert last.state is State.LEVEL
 
 
-def test_a_snapshot_of_exactly_the_cap_goes_live() -> None:
-    journal = Journal()
-    for _ in range(200):
-        journal.append()
+def test_a_snapshot_of_exactly_the_cap_goes_on() -> None:
     merge = Merge("0-0", cap=200)
-    assert pages(journal, merge) == 200
-    assert merge.state is State.LIVE
+    assert pages(filled(200), merge) == 200
+    assert merge.state is State.LEVEL
 
 
 def test_a_cap_over_a_page_is_sent_in_pages() -> None:
-    journal = Journal()
-    for _ in range(700):
-        journal.append()
     merge = Merge("0-0", cap=500)
-    assert pages(journal, merge) == 500
+    assert pages(filled(700), merge) == 500
     assert merge.state is State.ENDED
 
 
 def test_recovery_is_not_capped() -> None:
-    journal = Journal()
-    journal.append()
+    journal, tail = filled(1), Tail[One]()
     merge = Merge("0-0", cap=10)
     pages(journal, merge)
+    tail.observe(journal.last)
+    reader = One(merge)
+    tail.join(reader)
     for _ in range(500):
         journal.append()
-    merge.doubt()
+    assert tail.lose() == [reader]
     assert pages(journal, merge) == 500
-    assert merge.state is State.LIVE
+    assert merge.state is State.LEVEL
+
+
+def test_a_gap_sends_readers_back_to_before_what_was_not_sent_yet() -> None:
+    journal, tail = filled(3), Tail[One]()
+    reader = live(journal, tail)
+    tail.announce(*journal.append(), b"4")
+    journal.append()
+    sent_back = tail.announce(*journal.append(), b"6")
+    assert sent_back == [reader]
+    assert reader.merge.position == "3-0"
+    assert tail.take() == b"", "what came before the gap is read from the journal too"
+
+
+def test_what_was_announced_during_a_read_is_remembered() -> None:
+    journal, tail = filled(3), Tail[One]()
+    tail.observe(journal.last)
+    tail.keep = True
+    reader = One(Merge("3-0", None))
+    for _ in range(3):
+        tail.announce(*journal.append(), b"x")
+    tail.take()
+    assert tail.join(reader) == b"xxx"
+    assert tail.join(reader) == b""
+    assert reader.merge.state is State.LIVE
+
+
+def test_what_is_remembered_is_bounded_by_bytes() -> None:
+    journal, tail = filled(1), Tail[One]()
+    tail.observe(journal.last)
+    tail.keep = True
+    reader = One(Merge("1-0", None))
+    for _ in range(20):
+        tail.announce(*journal.append(), bytes(RECENT_BYTES // 10))
+        tail.take()
+    assert tail.join(reader) == b""
+    assert reader.merge.state is State.CATCHING_UP, "too far behind: back to the journal"

@@ -5,6 +5,9 @@ Under ASGI the entrypoint answers this path before Flask sees it, but for HEAD a
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 from flask import Blueprint, Response, request
 
 from web.api.user import flask_request, request_user
@@ -20,5 +23,11 @@ def user_events() -> Response:
     if request.method == "HEAD":
         request_user()
         return Response(status=200, headers=HEADERS)
-    answer = answer_user_events(flask_request())
+    answer = answer_user_events(flask_request(), _connection(request.environ))
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
+
+
+def _connection(environ: dict[str, Any]) -> socket.socket | None:
+    """The client's socket, where the server hands it on: `flask run` and gunicorn do."""
+    found = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    return found if isinstance(found, socket.socket) else None
