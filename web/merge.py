@@ -100,6 +100,7 @@ R = TypeVar("R", bound=Merging)
 class Tail(Generic[R]):
     """The live end of one journal: what was announced, and the readers that are level with it.
 
+    Whatever arrives at once is announced, then taken; readers join in between.
     `sent` is the position of its live readers; what was announced since waits in a batch. While
     `keep` is set, the latest entries are remembered, so that a reader that comes back from the
     journal finds what was announced meanwhile. Where it does not know its position, `sent` is ''.
@@ -181,7 +182,7 @@ class Tail(Generic[R]):
                 frames = []
             if frames is not None:
                 frames.append(frame)
-        return None if frames is None or self._batch else b"".join(frames)
+        return None if frames is None else b"".join(frames)
 
     def _remember(self, prev: str, frame: bytes) -> None:
         if self._recent is None:

@@ -206,6 +206,14 @@ class World(RuleBasedStateMachine):
             client.connect()
 
     @rule(number=st.integers(0, 2))
+    def settle(self, number: int) -> None:
+        """A client gets as many turns as it takes, with everything in time."""
+        for _ in range(6):
+            self.read(number)
+            self.arrive(8, set())
+            self.go_on(number)
+
+    @rule(number=st.integers(0, 2))
     def come_again(self, number: int) -> None:
         client = self.clients[number]
         self.tail.leave(client, State.ENDED)
@@ -329,6 +337,14 @@ def test_a_gap_sends_readers_back_to_before_what_was_not_sent_yet() -> None:
     assert sent_back == [reader]
     assert reader.merge.position == "3-0"
     assert tail.take() == b"", "what came before the gap is read from the journal too"
+
+
+def test_a_late_announcement_disturbs_nobody() -> None:
+    journal, tail = filled(3), Tail[One]()
+    reader = live(journal, tail)
+    assert tail.announce("1-0", "2-0", b"2") == []
+    assert tail.announce(*journal.append(), b"4") == []
+    assert (tail.take(), reader.merge.position) == (b"4", "4-0")
 
 
 def test_what_was_announced_during_a_read_is_remembered() -> None:
