@@ -29,7 +29,9 @@ Attempt = Annotated[
 Percent = Annotated[
     int, Field(ge=0, le=100, description="How far it is; never falls within an attempt.")
 ]
-Seconds = Annotated[float, Field(ge=0, description="How long it took.")]
+Seconds = Annotated[
+    float, Field(ge=0, description="How long it took, from the start of its first attempt.")
+]
 Stage = Annotated[
     str, Field(max_length=LONGEST_TEXT, description="The part of the work that is under way.")
 ]
@@ -40,6 +42,12 @@ Unit = Annotated[
 ]
 Name = Annotated[str, Field(max_length=LONGEST_TEXT, description="What people call it.")]
 Eta = Annotated[Moment, Field(description="When the retry is due; null where that is not known.")]
+
+Reason = Annotated[str, Field(description="Why it is stalled or cancelled.")]
+Result = Annotated[
+    dict[str, Any],
+    Field(description="What the final task returned, or the details of its error."),
+]
 
 
 @with_config(ConfigDict(extra="forbid"))
