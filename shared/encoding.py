@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.errors import EventRefused
+from shared.events import BACKLOG_TRUNCATED, is_dotted_name
 
 
 def now_iso() -> str:
@@ -89,14 +90,15 @@ def encode_body(
 ) -> str:
     """Encodes an event without its id, as the append step takes it.
 
+    The members of a payload are not compared with the catalogue.
+
     Raises:
-        EventRefused: the user or the type is empty, the payload is no JSON object, or the body
-            is larger than `max_bytes`.
+        EventRefused: the user is empty, the type no dotted name or the stream's own, the payload
+            no JSON object, or the body larger than `max_bytes`.
     """
     if not (isinstance(user_id, str) and user_id and _is_text(user_id)):
         raise EventRefused("An event needs a user id: text that is not empty.")
-    if not (isinstance(event_type, str) and event_type):
-        raise EventRefused("An event needs a type: a dotted name such as 'report.ready'.")
+    _check_type(event_type)
     if not isinstance(payload, Mapping):
         raise EventRefused(f"A payload is a mapping, not {type(payload).__name__}.")
     if scope is not None and not isinstance(scope, Mapping):
@@ -110,3 +112,15 @@ def encode_body(
             f"The event {event_type} has {len(body)} bytes; EVENT_MAX_BYTES allows {max_bytes}."
         )
     return body
+
+
+def _check_type(event_type: object) -> None:
+    if not (isinstance(event_type, str) and is_dotted_name(event_type)):
+        raise EventRefused(
+            "An event's type is a dotted name such as 'report.ready': letters, digits, '_' and '-' "
+            f"between dots, not {event_type!r}."
+        )
+    if event_type == BACKLOG_TRUNCATED:
+        raise EventRefused(
+            f"{BACKLOG_TRUNCATED} is what a stream says of itself; take another type."
+        )

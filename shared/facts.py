@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from shared.encoding import to_json
 from shared.errors import EventRefused
 from shared.outbox import Priority
+from shared.payloads import LONGEST_TEXT
 from shared.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 # What the step itself puts into a payload; a task's result may not replace it.
 RESERVED = frozenset({"run_id", "name", "attempt", "percent", "seconds", "error", "reason"})
 _ROOM_FOR_THE_REST_BYTES = 4096
-LONGEST_TEXT = 300  # of a name, a stage, a unit or a sentence in an event
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, cast
 
 import redis
 
-from shared import keys
+from shared import keys, payloads
 from shared.connections import redis_client
 from shared.encoding import to_iso
 from shared.errors import RedisUnavailable
@@ -17,6 +17,7 @@ from shared.scripts import script
 from shared.settings import get_settings
 
 MOST = 200
+RunStatus = Literal["queued", "running", "retrying", "stalled", "completed", "failed", "cancelled"]
 _JSON_FIELDS = (
     "name",
     "attempt",
@@ -35,29 +36,25 @@ _JSON_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One source's latest run. What there is nothing to say of is None.
-
-    `seconds` is how long an ended run took, `eta` when a retry is due, `reason` why the run is
-    stalled or cancelled.
-    """
+    """One source's latest run as it stands. What there is nothing to say of is null."""
 
     source_id: str
     run_id: str
-    name: str
-    status: str
-    attempt: int
-    stage: str | None
-    done: int | None
-    total: int | None
-    unit: str | None
-    percent: int
-    accepted_at: str
-    updated_at: str
-    seconds: float | None
-    eta: str | None
-    reason: str | None
-    error: dict[str, Any] | None
-    result: dict[str, Any] | None
+    name: payloads.Name
+    status: RunStatus
+    attempt: payloads.Attempt
+    stage: payloads.Stage | None
+    done: payloads.Done | None
+    total: payloads.Total | None
+    unit: payloads.Unit | None
+    percent: payloads.Percent
+    accepted_at: payloads.Moment
+    updated_at: payloads.Moment
+    seconds: payloads.Seconds | None
+    eta: payloads.Eta | None
+    reason: payloads.Reason | None
+    error: payloads.Error | None
+    result: payloads.Result | None
 
 
 def list_runs(user_id: str, source_id: str = "") -> tuple[str, list[RunState]]:
@@ -98,7 +95,7 @@ def _state(source_id: bytes, run_id: bytes, pairs: list[bytes]) -> RunState:
     return RunState(
         source_id=source_id.decode(),
         run_id=run_id.decode(),
-        status=row["status"],
+        status=cast(RunStatus, row["status"]),
         accepted_at=_moment(row["accepted_ms"]),
         updated_at=_moment(row["updated_ms"]),
         # the rest is JSON text in the run's hash; empty is not there

@@ -17,8 +17,9 @@ from uuid import UUID, uuid4, uuid5
 from shared import keys
 from shared.connections import redis_client
 from shared.encoding import envelope_head, now_iso, to_json
-from shared.facts import LONGEST_TEXT, Accepted, Fact, Lapsed, Started
+from shared.facts import Accepted, Fact, Lapsed, Started
 from shared.outbox import Step, deliver, outbox
+from shared.payloads import LONGEST_TEXT
 from shared.scripts import script
 from shared.settings import Settings, get_settings
 from shared.user_stream import PUBLISH

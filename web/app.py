@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
-from web.api import events, health, search, sources
+from web.api import documents, events, health, search, sources
 from web.auth import check_origin, check_settings
 from web.refusal import Refusal, too_large, unavailable
 
@@ -44,8 +44,8 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + FORM_OVERHEAD_BYTES
     app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
-    for blueprint in (events.blueprint, sources.blueprint, search.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for api in (events, sources, search, health, documents):
+        app.register_blueprint(api.blueprint)
     app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
     app.before_request(_check_write)
     app.after_request(_secure)

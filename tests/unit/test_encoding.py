@@ -58,13 +58,28 @@ def test_a_body_has_the_members_of_an_event_in_order_and_no_id() -> None:
     [
         ("", "a.b", {}, "user id"),
         ("\ud800", "a.b", {}, "user id"),
-        ("alice", "", {}, "type"),
+        ("alice", "", {}, "dotted name"),
+        ("alice", "ready", {}, "dotted name such as 'report.ready'.*not 'ready'"),
+        ("alice", "report..ready", {}, "dotted name"),
+        ("alice", ".ready", {}, "dotted name"),
+        ("alice", "report.", {}, "dotted name"),
+        ("alice", "report.ready\n", {}, "dotted name"),
+        ("alice", "report.r\u00e9ady", {}, "dotted name"),
+        ("alice", "report ready.now", {}, "dotted name"),
+        ("alice", None, {}, "dotted name"),
+        ("alice", "backlog.truncated", {}, "what a stream says of itself"),
         ("alice", "a.b", [1], "mapping, not list"),
         ("alice", "a.b", {"x": "y" * 1000}, "EVENT_MAX_BYTES allows 500"),
     ],
 )
 def test_a_bad_event_is_refused_with_its_reason(
-    user: str, event_type: str, payload: Any, reason: str
+    user: str, event_type: Any, payload: Any, reason: str
 ) -> None:
     with pytest.raises(EventRefused, match=reason):
         encode_body(user, event_type, payload, scope=None, max_bytes=500)
+
+
+@pytest.mark.parametrize("event_type", ["a.b", "Report_1.is-ready.7", "source.ingest.queued"])
+def test_any_other_dotted_name_is_taken_whatever_its_payload(event_type: str) -> None:
+    body = encode_body("alice", event_type, {"of": "its own"}, scope=None, max_bytes=500)
+    assert json.loads(body)["type"] == event_type

@@ -21,11 +21,19 @@ from worker.cli.options import data_option
 def _payload(ctx: click.Context, parameter: click.Parameter, value: str) -> dict[str, Any]:
     try:
         payload = json.loads(value)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"takes a JSON object: {error}.") from error
     if not isinstance(payload, dict):
         raise click.BadParameter(f"takes a JSON object, such as {{}}, not {value}.")
     return payload
+
+
+def _scope(kind: str | None, of: str | None) -> dict[str, str]:
+    if kind is None and of is None:
+        return {}
+    if not (kind and of):
+        raise click.UsageError("--scope-kind and --scope-id go together, and neither is empty.")
+    return {"kind": kind, "id": of}
 
 
 @click.command
@@ -45,11 +53,13 @@ def publish(
 ) -> None:
     """Publish an event of TYPE with the payload JSON to USER, and print its id.
 
-    To Redis, at REDIS_URL or of the running development stack.
+    TYPE is a dotted name, such as report.ready, JSON an object, such as '{"report": 7}'. To Redis,
+    at REDIS_URL or of the running development stack.
     """
     settings = get_settings()
-    scope = {"kind": scope_kind, "id": scope_id}
-    scope = {name: value for name, value in scope.items() if value is not None}
+    if not settings.enable_sse_push:
+        raise click.ClickException("Nothing is published while ENABLE_SSE_PUSH is false.")
+    scope = _scope(scope_kind, scope_id)
     limit = settings.event_max_bytes
     body = encode_body(user, event_type, payload, scope=scope, max_bytes=limit)
     url = settings.redis_url or DataFolder(folder).place().redis_url
@@ -57,4 +67,6 @@ def publish(
         entry_id, _ = append_step(settings, user, body).run(redis_client(url))
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
+    except redis.ResponseError as error:
+        raise click.ClickException(f"Redis refused it: {error}.") from error
     click.echo(entry_id.decode())

@@ -1,0 +1,49 @@
+"""Compares what was really sent with what the catalogue and the documents say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from shared.events import CATALOGUE
+from shared.schemas import event_schema
+from web.openapi import openapi
+
+DOCUMENT = "urn:openapi"
+FORMATS = FormatChecker(formats=())
+
+
+@FORMATS.checks("date-time", raises=ValueError)
+def _is_utc_moment(value: object) -> bool:
+    return not isinstance(value, str) or (
+        value.endswith("Z") and datetime.fromisoformat(value).tzinfo is not None
+    )
+
+
+def check_event(event: Mapping[str, Any]) -> None:
+    """Raises ValidationError where a catalogued event is not as its schema has it."""
+    _event_validator(event["type"]).validate(event)
+
+
+def check_answer(method: str, path: str, status: int, content_type: str, body: Any) -> None:
+    """Raises ValidationError where an answer is not as `/openapi.json` has it."""
+    document = openapi("cookie")
+    assert content_type in document["paths"][path][method]["responses"][str(status)]["content"]
+    steps = ["paths", path, method, "responses", str(status), "content", content_type, "schema"]
+    pointer = "/".join(step.replace("~", "~0").replace("/", "~1") for step in steps)
+    reference = {"$ref": f"{DOCUMENT}#/{pointer}"}
+    registry: Registry[Any] = Registry().with_resource(
+        DOCUMENT, Resource.from_contents(document, default_specification=DRAFT202012)
+    )
+    Draft202012Validator(reference, registry=registry, format_checker=FORMATS).validate(body)
+
+
+@cache
+def _event_validator(event_type: str) -> Draft202012Validator:
+    return Draft202012Validator(event_schema(CATALOGUE[event_type]), format_checker=FORMATS)

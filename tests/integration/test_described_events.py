@@ -1,0 +1,118 @@
+"""Every event that a run really writes, against the schema of its type."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import redis
+from jsonschema import ValidationError
+
+from shared import keys, runs, wire
+from shared.facts import Failed, Interrupted, Progress, Report, Retrying, Revoked, Succeeded
+from shared.publisher import publish_user_event
+from shared.runs import RunRef
+from tests.described import check_event
+from tests.integration.test_runs import BROKEN, USER, overdue, started, submit
+from worker.documents.indexing import failures
+
+ETA = "2026-01-01T00:00:00.000Z"
+
+
+@pytest.fixture
+def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    return redis.Redis.from_url(redis_url)
+
+
+def accepted(source: str = "source-1") -> RunRef:
+    ref = runs.new_run(USER, source, 'a "file" <b>.pdf', final="T")
+    runs.accept(ref)
+    return ref
+
+
+def journaled(client: redis.Redis) -> list[dict[str, Any]]:
+    rows: Any = client.xrange(keys.stream(USER))
+    frames = [wire.event_frame(entry_id.decode(), fields[b"e"]) for entry_id, fields in rows]
+    return [json.loads(frame.decode().partition("data: ")[2]) for frame in frames]
+
+
+def checked_types(client: redis.Redis) -> list[str]:
+    events = journaled(client)
+    for event in events:
+        check_event(event)
+    return [event["type"].removeprefix("source.ingest.") for event in events]
+
+
+def test_the_events_of_a_run_that_is_retried_stalls_and_completes_fit_their_schemas(
+    client: redis.Redis,
+) -> None:
+    ref = accepted()
+    submit(ref, started())
+    submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")]))
+    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=ETA, eta_ms=1, error=BROKEN))
+    submit(ref, started(nonce="second", retries=1))
+    submit(ref, Interrupted(task="T", nonce="second"))
+    submit(ref, started(nonce="third", retries=1))
+    submit(ref, Progress(task="T", nonce="third", reports=[Report("index", 1)]))
+    submit(ref, Succeeded(task="T", nonce="third", result={"files": 1, "chunks": [], "run_id": 7}))
+    seen = checked_types(client)
+    assert {"queued", "started", "progress", "retrying", "stalled", "completed"} == set(seen)
+
+
+def test_an_unknown_eta_and_a_progress_before_any_stage_fit_their_schemas(
+    client: redis.Redis,
+) -> None:
+    ref = accepted()
+    submit(ref, started())
+    submit(ref, Interrupted(task="T", nonce="n"))
+    submit(ref, Progress(task="T", nonce="n"))
+    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN))
+    assert checked_types(client)[-3:] == ["stalled", "progress", "retrying"]
+    assert journaled(client)[-2]["payload"]["stage"] is None
+
+
+def test_every_failed_end_fits_its_schema(client: redis.Redis) -> None:
+    details = failures([{"name": "a", "code": "empty", "message": "It has no text."}])
+    told = accepted("told")
+    submit(told, started())
+    submit(told, Failed(task="T", nonce="n", error=BROKEN, details=details))
+    lost = accepted("lost")
+    submit(lost, started())
+    for _ in range(2):
+        overdue(client, lost)
+        runs.lapse(lost)
+    never = accepted("never started")
+    overdue(client, never)
+    runs.lapse(never)
+    expired = accepted("expired")
+    submit(expired, Revoked(task="T", expired=True))
+    poison = accepted("poison")
+    for execution in range(6):
+        submit(poison, started(nonce=str(execution)))
+    assert checked_types(client).count("failed") == 5
+    assert {"failed_files"} <= {
+        name for event in journaled(client) for name in event["payload"]
+    }  # what a task says of its failure stands beside the fixed members
+
+
+def test_every_cancelled_end_fits_its_schema(client: redis.Redis) -> None:
+    accepted()
+    submit(accepted(), Revoked(task="T", expired=False))
+    assert checked_types(client) == ["queued", "cancelled", "queued", "cancelled"]
+    reasons = [e["payload"].get("reason") for e in journaled(client)]
+    assert reasons == [None, "superseded", None, "revoked"]
+
+
+def test_a_member_that_is_not_described_would_be_noticed(client: redis.Redis) -> None:
+    accepted()
+    event = journaled(client)[0]
+    for changed in ({**event, "more": 1}, {**event, "payload": {**event["payload"], "more": 1}}):
+        with pytest.raises(ValidationError, match="'more' was unexpected"):
+            check_event(changed)
+
+
+def test_a_catalogued_type_is_published_whatever_its_payload(client: redis.Redis) -> None:
+    assert publish_user_event(USER, "tool.approval.required", {"not": "described"})
+    assert journaled(client)[0]["payload"] == {"not": "described"}

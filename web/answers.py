@@ -1,0 +1,85 @@
+"""What the endpoints answer with, a class for each JSON body. `/openapi.json` is made from them.
+
+The views build theirs as plain dicts; tests hold them to these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.payloads import Cursor, Moment
+from shared.run_states import RunState
+from shared.search import Hit
+
+
+class Success(BaseModel):
+    """It was done."""
+
+    model_config = ConfigDict(extra="forbid")
+    success: Literal[True]
+
+
+class Refused(BaseModel):
+    """It was not done."""
+
+    model_config = ConfigDict(extra="forbid")
+    success: Literal[False]
+    message: str = Field(description="A sentence for people.")
+    error: str = Field(description="A code for programs.")
+
+
+class SourceAccepted(Success):
+    """One upload was taken as one source, and its run has begun."""
+
+    source_id: str = Field(description="The source.")
+    run_id: str = Field(description="This ingestion of it.")
+    task_id: str = Field(description="The Celery task that ends the run.")
+    cursor: Cursor = Field(description="From before the run: whoever watches from it sees all.")
+
+
+class Sources(Success):
+    """The user's sources as they stand, newest first."""
+
+    cursor: Cursor = Field(description="The position that belongs to these states.")
+    sources: list[RunState] = Field(description="Each source's latest run, at most 200.")
+
+
+class Source(Success):
+    """One source as it stands."""
+
+    cursor: Cursor = Field(description="The position that belongs to this state.")
+    source: RunState
+
+
+class SearchResults(Success):
+    """What was found, best first."""
+
+    query: str = Field(description="As it was asked.")
+    hits: list[Hit] = Field(description="Chunks of the user's own sources.")
+
+
+class Ticket(Success):
+    """A key to one stream, for clients that can send no header."""
+
+    ticket: str = Field(description="Goes into the query parameter `ticket`.")
+    expires_in: int = Field(gt=0, description="Seconds for which it can be used.")
+
+
+class Connection(BaseModel):
+    """One open stream."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str = Field(description="Names the connection.")
+    since: Moment = Field(description="When it was opened, in UTC.")
+    address: str = Field(description="The client's, as far as the server knows it.")
+    user_agent: str = Field(description="What the client says that it is.")
+    cursor: Cursor = Field(description="How far it has got.")
+    lagging: bool = Field(description="Whether it is behind the stream's end.")
+
+
+class Connections(Success):
+    """The user's open streams."""
+
+    connections: list[Connection]

@@ -1,0 +1,172 @@
+"""Every HTTP endpoint, described once: what it takes, what it answers, and when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from web import answers
+
+NO_AUTH: tuple[str, ...] = ()
+SIGNED_IN = ("bearer", "cookie")
+
+# Of whoever is signed in, and of what asks a server. A 401's code says what is wrong with a token.
+OURS: Mapping[int, tuple[str, ...]] = {401: (), 403: ("unknown_host",), 503: ("unavailable",)}
+OUR_WRITES = {**OURS, 403: ("unknown_host", "cross_origin")}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A value that a request may carry outside its body; one in the path it must."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path. `form` has the JSON Schema of each field of a multipart body.
+
+    `body` is the class of the JSON answer, or the media type and a sentence of another one.
+    `refusals` has the codes of each status; none where they are not fixed.
+    """
+
+    method: Literal["get", "post", "delete"]
+    path: str
+    summary: str
+    name: str
+    body: type[BaseModel] | tuple[str, str]
+    status: int = 200
+    security: tuple[str, ...] = SIGNED_IN
+    parameters: tuple[Parameter, ...] = ()
+    form: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    refusals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID",
+    "header",
+    "The cursor: what came after it is sent first. Empty counts as absent, and `0` is before all.",
+)
+LAST_EVENT_ID_QUERY = Parameter(
+    "last_event_id", "query", "The cursor, for clients that can send no header; the header wins."
+)
+USER_EVENTS = Endpoint(
+    method="get",
+    path="/api/events",
+    name="watchEvents",
+    summary="The user's events, replayed from a cursor and then live",
+    body=("text/event-stream", "Server-Sent Events; `/asyncapi.json` describes each."),
+    security=(*SIGNED_IN, "ticket"),
+    parameters=(LAST_EVENT_ID, LAST_EVENT_ID_QUERY),
+    refusals={**OURS, 429: ("too_many_connections", "too_many_replays")},
+)
+ENDPOINTS = (
+    Endpoint(
+        method="post",
+        path="/api/sources",
+        name="createSource",
+        summary="Take one upload as one source, and start its run",
+        body=answers.SourceAccepted,
+        status=202,
+        parameters=(
+            Parameter(
+                "Idempotency-Key",
+                "header",
+                "The same key again gets the first answer and starts nothing. "
+                "At most 255 characters.",
+            ),
+        ),
+        form={
+            "file": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                "description": "One file or many. Archives are unpacked.",
+            },
+            "name": {"type": "string", "description": "What to call it; else the first file's."},
+        },
+        refusals={**OUR_WRITES, 400: ("no_file", "bad_key"), 413: ("too_large",)},
+    ),
+    Endpoint(
+        method="get",
+        path="/api/sources",
+        name="listSources",
+        summary="The user's sources as they stand, and the cursor from which to watch them",
+        body=answers.Sources,
+        refusals=OURS,
+    ),
+    Endpoint(
+        method="get",
+        path="/api/sources/{source_id}",
+        name="getSource",
+        summary="One source as it stands",
+        body=answers.Source,
+        parameters=(Parameter("source_id", "path", "The source."),),
+        refusals={**OURS, 404: ("not_found",)},
+    ),
+    Endpoint(
+        method="get",
+        path="/api/search",
+        name="searchSources",
+        summary="Search in the user's own sources",
+        body=answers.SearchResults,
+        parameters=(Parameter("q", "query", 'Words, `"phrases"`, `or` and `-not`.'),),
+        refusals=OURS,
+    ),
+    USER_EVENTS,
+    Endpoint(
+        method="post",
+        path="/api/events/ticket",
+        name="createTicket",
+        summary="A ticket with which to open the stream where no header can be sent",
+        body=answers.Ticket,
+        refusals=OUR_WRITES,
+    ),
+    Endpoint(
+        method="get",
+        path="/api/connections",
+        name="listConnections",
+        summary="The user's open streams",
+        body=answers.Connections,
+        refusals=OURS,
+    ),
+    Endpoint(
+        method="delete",
+        path="/api/connections/{connection_id}",
+        name="closeConnection",
+        summary="Close one of the user's open streams",
+        body=answers.Success,
+        parameters=(Parameter("connection_id", "path", "The connection."),),
+        refusals={**OUR_WRITES, 404: ("not_found",)},
+    ),
+    Endpoint(
+        method="get",
+        path="/healthz",
+        name="checkHealth",
+        summary="Whether this process can serve: Redis and Postgres answer",
+        body=answers.Success,
+        security=NO_AUTH,
+        refusals={503: ("unavailable",)},
+    ),
+    Endpoint(
+        method="get",
+        path="/asyncapi.json",
+        name="getAsyncApi",
+        summary="The events and their channel, as AsyncAPI 3.0",
+        body=("application/json", "An AsyncAPI document."),
+        security=NO_AUTH,
+    ),
+    Endpoint(
+        method="get",
+        path="/openapi.json",
+        name="getOpenApi",
+        summary="This document",
+        body=("application/json", "An OpenAPI document."),
+        security=NO_AUTH,
+    ),
+)
