@@ -15,7 +15,8 @@ from shared import wire
 from shared.errors import MalformedCursor, RedisUnavailable
 from shared.user_stream import Page
 from web.admission import Lease
-from web.auth import identify
+from web.auth import Identity, authenticator
+from web.cors import cors_headers
 from web.delivery import Delivery
 from web.hub import Subscription
 from web.merge import Merge, State
@@ -49,24 +50,39 @@ class Journal(Protocol):
 
 async def stream_user_events(delivery: Delivery, request: Request, send: Send) -> None:
     """Answers `GET /api/events`: refused with a status, or streamed until either side ends it."""
+    headers = cors_headers(request, delivery.settings)
     try:
-        user_id = identify(request.headers, delivery.settings)
+        identity = await _identify(request)
+        headers |= identity.headers
         if delivery.draining:
             raise unavailable("The server")
         if not delivery.settings.enable_sse_push:
-            await _open(send, wire.PUSH_DISABLED)
+            await _open(send, headers, wire.PUSH_DISABLED)
             await _end(send)
             return
-        await _Stream(delivery, delivery.user_stream(user_id), send).run(user_id, request)
+        journal = delivery.user_stream(identity.user_id)
+        await _Stream(delivery, journal, send, headers).run(identity.user_id, request)
     except Refusal as refusal:
-        await refuse(send, refusal)
+        await refuse(send, refusal, headers)
+
+
+async def _identify(request: Request) -> Identity:
+    try:
+        if authenticator().blocks(request):
+            return await asyncio.to_thread(authenticator().identify, request)
+        return authenticator().identify(request)
+    except RedisUnavailable as error:
+        raise unavailable("Redis") from error
 
 
 class _Stream:
-    def __init__(self, delivery: Delivery, journal: Journal, send: Send) -> None:
+    def __init__(
+        self, delivery: Delivery, journal: Journal, send: Send, headers: Mapping[str, str]
+    ) -> None:
         self._delivery = delivery
         self._journal = journal
         self._send = send
+        self._headers = headers
         self._keepalive_seconds = delivery.settings.sse_keepalive_seconds
         self._renew_at = asyncio.get_running_loop().time() + self._keepalive_seconds
 
@@ -88,7 +104,8 @@ class _Stream:
                     opening, cursor = await self._primed(malformed)
                 merge = Merge(cursor, cap)
                 opening += await self._page(merge)
-                await _open(self._send, wire.retry_frame(*RETRY_MS) + wire.CONNECTED + opening)
+                opening = wire.retry_frame(*RETRY_MS) + wire.CONNECTED + opening
+                await _open(self._send, self._headers, opening)
                 await self._follow(merge, subscription, lease)
         except RedisUnavailable as error:  # before the stream opened: _follow answers its own
             raise unavailable("The event stream") from error
@@ -147,15 +164,15 @@ class _Stream:
             await _write(self._send, frames)
 
 
-async def refuse(send: Send, refusal: Refusal) -> None:
-    """Answers with a refusal's status and JSON."""
-    headers = {"Content-Type": "application/json", **refusal.headers}
-    await _start(send, refusal.status, headers)
+async def refuse(send: Send, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
+    """Answers with a refusal's status and JSON, and with more headers."""
+    own = {"Content-Type": "application/json", **refusal.headers}
+    await _start(send, refusal.status, {**own, **(headers or {})})
     await send({"type": "http.response.body", "body": refusal.body.encode()})
 
 
-async def _open(send: Send, first: bytes) -> None:
-    await _start(send, 200, HEADERS)
+async def _open(send: Send, headers: Mapping[str, str], first: bytes) -> None:
+    await _start(send, 200, {**HEADERS, **headers})
     await _write(send, first)
 
 
