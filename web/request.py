@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 
 
 @dataclass(frozen=True, slots=True)
