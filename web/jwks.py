@@ -57,7 +57,7 @@ class KeySet:
         key = self._match(algorithm, kid)
         if self._is_due(algorithm, key):
             self._refresh(wait=key is None)
-            key = self._match(algorithm, kid)
+        key = self._match(algorithm, kid)  # again in any case: another thread may have fetched
         if key is None and self._tried_at > self._fetched_at:
             raise unavailable("The server of the keys that tokens are signed with")
         return key

@@ -123,7 +123,17 @@ def test_members_that_are_no_keys_spoil_no_other() -> None:
 
 def test_many_at_once_fetch_once_and_all_are_answered() -> None:
     source = Source("one")
-    keys = source.key_set()
+    asking: list[int] = []
+
+    def clock() -> float:
+        asking.append(threading.get_ident())
+        return source.now
+
+    def fetch() -> object:
+        wait_until(lambda: len(set(asking)) == 8, "all are asking")
+        return source.fetch()
+
+    keys = KeySet(fetch, clock)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(found, [keys] * 8, ["one"] * 8)) == ["one"] * 8
     assert source.asked == 1
