@@ -2,10 +2,12 @@
 
 All of one user carries the hash tag `{user}`, so that one user's state, stream and announcement
 are one atomic step on Redis Cluster too. What crosses slots (`task:`, `run:`, `open:`) is a hint.
+A secret is never part of a name: tickets and sessions go by its SHA-256.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from urllib.parse import quote
 
@@ -74,3 +76,17 @@ def open_runs(run_id: str) -> str:
 def open_shard(number: int) -> str:
     """Hint: sorted set `number` of the sixteen that hold open runs by next deadline in ms."""
     return f"open:{number}"
+
+
+def ticket(secret: str) -> str:
+    """Who may use this ticket, once, and until when they are signed in."""
+    return f"ticket:{_digest(secret)}"
+
+
+def session(secret: str) -> str:
+    """Who a browser session that a ticket opened belongs to, and its end."""
+    return f"session:{_digest(secret)}"
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
 
+_ORIGIN = r"(\*|[a-zA-Z][a-zA-Z0-9+.-]*://([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?)"
+
 
 class Settings(BaseSettings):
     """The settings of a process. Durations are in seconds, sizes in bytes."""
@@ -49,7 +51,7 @@ class Settings(BaseSettings):
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     jwt_cookie_name: str = Field(default="eventstream_token", pattern=r"^[\w.-]+$")
-    cors_origins: str = ""
+    cors_origins: str = Field(default="", pattern=rf"^(\s*{_ORIGIN}\s*(,|$))*$")
     worker_imports: str = ""
 
     def require_redis_url(self) -> str:
@@ -80,6 +82,20 @@ class Settings(BaseSettings):
         """The host names in `ALLOWED_HOSTS`, in lower case."""
         return _names(self.allowed_hosts.lower())
 
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins in `CORS_ORIGINS`, in lower case; `*` for any."""
+        return _names(self.cors_origins.lower())
+
+    def require_jwt_secret_key(self) -> str:
+        """Returns `JWT_SECRET_KEY`; raises SettingsError where it is not set."""
+        if self.jwt_secret_key is None:
+            raise SettingsError(
+                "JWT_SECRET_KEY is not set. It takes a text of at least 32 characters, "
+                "the one that the web process verifies tokens with."
+            )
+        return self.jwt_secret_key
+
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
@@ -107,6 +123,7 @@ def _missing(variable: str, example: str) -> str:
 
 _TAKES = {
     "auth_callable": "a callable such as yourpackage.auth:current_user",
+    "cors_origins": "origins such as https://app.example.com, with commas between, or *",
     "jwt_secret_key": "at least 32 characters (RFC 7518, section 3.2)",
     "jwt_jwks_url": "a URL that starts with https:// or http://",
     "jwt_cookie_name": "letters, digits, '_', '.' and '-'",

@@ -13,14 +13,16 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
-from web.api import documents, events, health, search, sources
-from web.auth import check_origin, check_settings
+from web.api import connections, documents, events, health, search, sources, tickets
+from web.api.user import flask_request
+from web.auth import authenticator
+from web.cors import check_write, cors_headers, is_preflight
 from web.refusal import Refusal, too_large, unavailable
 
 STATIC = Path(__file__).parent / "static"
 FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
 MOST_FORM_PARTS = 10_000
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+BLUEPRINTS = (events, tickets, connections, sources, search, health, documents)
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -35,7 +37,7 @@ def create_app() -> Flask:
     """Builds the application. Ends the process with a sentence where a setting is wrong."""
     try:
         settings = get_settings()
-        check_settings(settings)
+        authenticator()
         settings.require_redis_url()
         settings.require_database_url()
     except SettingsError as error:
@@ -44,10 +46,10 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + FORM_OVERHEAD_BYTES
     app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
-    for api in (events, sources, search, health, documents):
-        app.register_blueprint(api.blueprint)
+    for room in BLUEPRINTS:
+        app.register_blueprint(room.blueprint)
     app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
-    app.before_request(_check_write)
+    app.before_request(_check_origin)
     app.after_request(_secure)
     app.register_error_handler(Refusal, _refusal)
     app.register_error_handler(RedisUnavailable, lambda _: _refusal(unavailable("Redis")))
@@ -56,9 +58,12 @@ def create_app() -> Flask:
     return app
 
 
-def _check_write() -> None:
-    if request.method not in SAFE_METHODS:
-        check_origin({name.lower(): value for name, value in request.headers.items()})
+def _check_origin() -> Response | None:
+    asked = flask_request()
+    if request.path.startswith("/api/") and is_preflight(asked):
+        return Response(status=204)
+    check_write(asked, get_settings())
+    return None
 
 
 def _secure(response: Response) -> Response:
@@ -66,6 +71,9 @@ def _secure(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if request.path.startswith("/static/") or request.path == "/":
         response.headers["Cache-Control"] = "no-cache"  # ask each time: files keep their names
+    if request.path.startswith("/api/"):
+        for name, value in cors_headers(flask_request(), get_settings()).items():
+            response.headers[name] = value
     return response
 
 

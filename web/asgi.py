@@ -12,6 +12,7 @@ from a2wsgi import WSGIMiddleware
 
 from shared.settings import get_settings
 from web.app import FORM_OVERHEAD_BYTES, create_app
+from web.cors import cors_headers
 from web.delivery import Delivery
 from web.outlet import Outlet, Send
 from web.refusal import too_large
@@ -59,7 +60,8 @@ class Application:
         body = RequestBody()
         try:
             if not await body.read(receive, limit):
-                await refuse(Outlet(send), too_large(get_settings().upload_max_bytes))
+                headers = cors_headers(_request(scope), get_settings())
+                await refuse(Outlet(send), too_large(get_settings().upload_max_bytes), headers)
                 return
             await self._flask(_with_length(scope, body.size), body.receive, send)
         except ClientGone:

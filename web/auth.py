@@ -1,75 +1,53 @@
-"""Who is asking, and whether a write comes from our own pages."""
+"""Who is asking: the one question, answered as `AUTH_TYPE` says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+import os
+from functools import lru_cache
 
-from shared.errors import SettingsError
-from shared.settings import Settings
-from web.refusal import Refusal
+from shared.settings import Settings, get_settings
+from web.anonymous import Anonymous
+from web.credentials import Credentials
+from web.host_callable import HostCallable
+from web.identity import Identity
+from web.request import Request
 
-ANONYMOUS = "local"
+__all__ = ["Authenticator", "Identity", "authenticator"]
 
-
-def check_settings(settings: Settings) -> None:
-    """Refuses to serve anonymously unless that was asked for.
-
-    Raises:
-        SettingsError: `AUTH_TYPE=none` without `ALLOW_ANONYMOUS=true`.
-    """
-    if not settings.allow_anonymous:
-        raise SettingsError(
-            "AUTH_TYPE=none lets everyone in as the user 'local', so it needs "
-            "ALLOW_ANONYMOUS=true, which takes true or false and is false now."
-        )
+_Type = Anonymous | Credentials | HostCallable
+_TYPES: dict[str, type[_Type]] = {"none": Anonymous, "jwt": Credentials, "callable": HostCallable}
 
 
-def identify(headers: Mapping[str, str], settings: Settings) -> str:
-    """Returns the id of the user who sends these headers (names in lower case).
+class Authenticator:
+    """Knows who sends a request.
 
     Raises:
-        Refusal: 403, everyone is one user here, and the host is a name that is not ours: a page
-            whose own name was pointed at this address could read everything (DNS rebinding).
+        SettingsError: the settings of this `AUTH_TYPE` are not complete, or contradict each other.
     """
-    host = _hostname("//" + headers.get("host", ""))
-    if not (_is_address(host) or host == "localhost" or host in settings.allowed_host_names):
-        message = (
-            "This host name is not one of ours. ALLOWED_HOSTS takes names, with commas between."
-        )
-        raise Refusal(403, "unknown_host", message)
-    return ANONYMOUS
+
+    def __init__(self, settings: Settings) -> None:
+        self._type: _Type = _TYPES[settings.auth_type](settings)
+
+    def blocks(self, request: Request) -> bool:
+        """Whether `identify` may wait for a server: an event loop then calls it in a thread."""
+        return self._type.blocks(request)
+
+    def identify(self, request: Request) -> Identity:
+        """Who is asking.
+
+        Raises:
+            Refusal: 401 `not_authenticated` or `token_expired`; 403, not for this host; 500, the
+                host application's function failed; 503, the keys of tokens can't be had.
+            RedisUnavailable: a ticket or a session can't be looked up.
+        """
+        return self._type.identify(request)
 
 
-def check_origin(headers: Mapping[str, str]) -> None:
-    """Refuses a write that a browser sends from another site's page (header `Origin`).
-
-    Raises:
-        Refusal: 403, the origin is not this host.
-    """
-    origin = headers.get("origin")
-    if origin is not None and _netloc(origin) != headers.get("host"):
-        raise Refusal(403, "cross_origin", "Writes are taken from this site's own pages only.")
+def authenticator() -> Authenticator:
+    """This process's authenticator; raises SettingsError as `Authenticator` does."""
+    return _of(os.getpid(), get_settings())
 
 
-def _netloc(url: str) -> str:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return ""
-
-
-def _hostname(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+@lru_cache(maxsize=1)
+def _of(pid: int, settings: Settings) -> Authenticator:
+    return Authenticator(settings)

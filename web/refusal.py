@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from shared.encoding import to_json
 from shared.errors import EventStreamError
 
@@ -12,14 +14,20 @@ class Refusal(EventStreamError):
     """The request can't be served."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after_seconds: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after_seconds: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.headers = (
-            {} if retry_after_seconds is None else {"Retry-After": str(retry_after_seconds)}
-        )
+        self.headers = dict(headers or {})
+        if retry_after_seconds is not None:
+            self.headers["Retry-After"] = str(retry_after_seconds)
 
     @property
     def body(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
+
+from werkzeug.sansio.http import parse_cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,11 @@ class Request:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; none of a header that is no list of cookies."""
-        try:
-            jar = SimpleCookie(self.headers.get("cookie", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in jar.items()}
+        """The cookies by name; of a repeated one the first. One that is odd spoils no other."""
+        return parse_cookie(self.headers.get("cookie")).to_dict()
+
+    @property
+    def bearer_token(self) -> str | None:
+        """What follows `Authorization: Bearer` (RFC 6750); None without such a header."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None

@@ -6,12 +6,18 @@ are one path from there on: `web/reader.py`.
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+
 from shared import keys, wire
 from shared.encoding import now_iso, to_json
 from shared.errors import MalformedCursor, RedisUnavailable
 from shared.user_stream import Page
 from web.admission import Place
-from web.auth import identify
+from web.auth import Identity, authenticator
+from web.cors import cors_headers
 from web.delivery import Delivery
 from web.hub import Topic
 from web.merge import Merge
@@ -35,43 +41,66 @@ async def open_user_events(delivery: Delivery, request: Request, send: Send) -> 
         The reader to be served; None where the request has been answered otherwise.
     """
     outlet = Outlet(send)
+    headers = cors_headers(request, delivery.settings)
     try:
-        user_id = identify(request.headers, delivery.settings)
+        identity = await _identify(request)
+        headers |= identity.headers
         if delivery.draining:
             raise unavailable("The server")
         if not delivery.settings.enable_sse_push:
-            await outlet.start(200, HEADERS)
+            await outlet.start(200, HEADERS | headers)
             await outlet.finish(wire.PUSH_DISABLED)
             return None
-        return await _open(delivery, request, user_id, outlet)
+        return await _open(delivery, request, identity, outlet, headers)
     except Refusal as refusal:
-        await refuse(outlet, refusal)
+        await refuse(outlet, refusal, headers)
     except RedisUnavailable:
-        await refuse(outlet, unavailable("The event stream"))
+        await refuse(outlet, unavailable("The event stream"), headers)
     return None
 
 
-async def refuse(outlet: Outlet, refusal: Refusal) -> None:
-    """Answers with a refusal's status and JSON."""
-    await outlet.start(refusal.status, {"Content-Type": "application/json", **refusal.headers})
+async def refuse(outlet: Outlet, refusal: Refusal, headers: Mapping[str, str]) -> None:
+    """Answers with a refusal's status and JSON, and with these headers besides."""
+    kind = {"Content-Type": "application/json"}
+    await outlet.start(refusal.status, {**kind, **headers, **refusal.headers})
     await outlet.finish(refusal.body.encode())
 
 
-async def _open(delivery: Delivery, request: Request, user_id: str, outlet: Outlet) -> Reader:
+async def _identify(request: Request) -> Identity:
+    if authenticator().blocks(request):
+        return await asyncio.to_thread(authenticator().identify, request)
+    return authenticator().identify(request)
+
+
+async def _open(
+    delivery: Delivery,
+    request: Request,
+    identity: Identity,
+    outlet: Outlet,
+    headers: Mapping[str, str],
+) -> Reader:
     # Subscribed before anything is read: what comes after the page is announced.
-    topic = delivery.hub.enter(keys.topic(user_id))
-    place = Place(delivery.hub.link(topic.name), delivery.settings, user_id, _details(request))
+    topic = delivery.hub.enter(keys.topic(identity.user_id))
+    link = delivery.hub.link(topic.name)
+    place = Place(link, delivery.settings, identity.user_id, _details(request))
     try:
         merge, frames = await _begin(delivery, request, topic, place)
         if delivery.draining:
             raise unavailable("The server")
-        await outlet.start(200, HEADERS)
+        await outlet.start(200, {**HEADERS, **headers})
         await outlet.write(wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames)
-        return Reader(delivery, topic, place, outlet, merge, float("inf"))
+        return Reader(delivery, topic, place, outlet, merge, _end_of(identity, delivery))
     except BaseException:
         place.give_back()
         delivery.hub.leave(topic)
         raise
+
+
+def _end_of(identity: Identity, delivery: Delivery) -> float:
+    """When what proved the identity is good no more, of the loop's clock."""
+    if identity.expires_at is None:
+        return math.inf
+    return delivery.now() + identity.expires_at - time.time()
 
 
 async def _begin(

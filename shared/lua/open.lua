@@ -31,9 +31,16 @@ if cursor ~= '' and budget > 0 then
   end
   if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ARGV[5]) end
 end
+local answer, at
+if cursor == '' then
+  answer = last_id(KEYS[4])
+  at = answer
+else
+  answer = read_page(KEYS[4], cursor, tonumber(ARGV[7]))
+  at = answer[2]
+end
 redis.call('ZADD', KEYS[1], now + lease, id)
-redis.call('HSET', KEYS[2], id, ARGV[8])
+redis.call('HSET', KEYS[2], id, ARGV[8], id .. '.at', at .. ' 0')
 redis.call('PEXPIRE', KEYS[1], lease)
 redis.call('PEXPIRE', KEYS[2], lease)
-if cursor == '' then return {'ok', last_id(KEYS[4])} end
-return {'ok', read_page(KEYS[4], cursor, tonumber(ARGV[7]))}
+return {'ok', answer}

@@ -148,8 +148,16 @@ def test_a_cut_stream_goes_on_from_its_cursor_after_the_time_the_server_gave() -
 
 def test_a_refusal_is_said_in_the_servers_words() -> None:
     with (
-        serving(refusal(401)) as server,
+        serving(refusal(403)) as server,
         pytest.raises(StreamRefused, match=r"^Not now\.$"),
+    ):
+        next(follow_http(server.url, None, trust_env=False))
+
+
+def test_where_a_token_is_wanted_it_is_said_how_to_give_one() -> None:
+    with (
+        serving(refusal(401)) as server,
+        pytest.raises(StreamRefused, match=r"^Not now\. .*--token or EVENTSTREAM_TOKEN"),
     ):
         next(follow_http(server.url, None, trust_env=False))
 

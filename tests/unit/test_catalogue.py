@@ -42,12 +42,6 @@ WRITTEN_BY_APPLICATIONS: dict[str, dict[str, Any]] = {
         "error": {"code": "unreadable", "message": "No.", "retryable": False},
     },
 }
-# Endpoints that are described and not served yet, each parameter's name left out.
-NOT_YET_SERVED = {
-    ("post", "/api/events/ticket"),
-    ("get", "/api/connections"),
-    ("delete", "/api/connections/{}"),
-}
 
 
 def frame_event(frame: bytes) -> dict[str, Any]:
@@ -160,8 +154,7 @@ def test_every_route_is_described_and_every_described_endpoint_is_served(
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     described = {(each.method, re.sub("{[^}]+}", "{}", each.path)) for each in ENDPOINTS}
-    assert served - described == set()
-    assert described - NOT_YET_SERVED - served == set()
+    assert served == described
 
 
 def test_the_reference_page_names_every_type() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flask import request
 
-from shared.settings import get_settings
-from web.auth import identify
+from web.auth import Identity, authenticator
 from web.request import Request
 
 
@@ -21,6 +20,11 @@ def flask_request() -> Request:
     )
 
 
+def request_identity() -> Identity:
+    """Who is asking; raises as `Authenticator.identify` does."""
+    return authenticator().identify(flask_request())
+
+
 def request_user() -> str:
     """Returns the user's id; raises Refusal (401) for nobody."""
-    return identify(flask_request().headers, get_settings())
+    return request_identity().user_id

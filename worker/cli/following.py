@@ -27,6 +27,7 @@ _SILENCE_SECONDS = 60  # several keepalives: a connection that says less is dead
 _CONNECT_SECONDS = 5
 _FIRST_RETRY_MS = 1_000  # until the server says otherwise
 _PAGE = 200
+_TOKEN_HINT = "Here a token is given by --token or EVENTSTREAM_TOKEN."
 
 
 class StreamRefused(EventStreamError):
@@ -85,6 +86,7 @@ def follow_http(
     url: str,
     cursor: str | None,
     *,
+    token: str | None = None,
     opened: Callable[[], None] = lambda: None,
     trust_env: bool = True,
 ) -> Iterator[str]:
@@ -93,6 +95,7 @@ def follow_http(
     Args:
         url: the server's address, `http://host:port`.
         cursor: the position to begin after; None for now.
+        token: who asks, where the server wants to know.
         opened: called whenever the server has begun to answer.
         trust_env: whether to go through the proxy that the environment names.
 
@@ -101,7 +104,8 @@ def follow_http(
     """
     retry_ms, connected = _FIRST_RETRY_MS, False
     timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
-    with httpx.Client(timeout=timeout, trust_env=trust_env) as client:
+    who = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(timeout=timeout, trust_env=trust_env, headers=who) as client:
         while True:
             headers = {"Last-Event-ID": cursor} if cursor else {}
             try:
@@ -132,6 +136,8 @@ def _refused_for(source: EventSource) -> float | None:
     response = source.response
     if response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
         return float(response.headers.get("Retry-After", _FIRST_RETRY_MS / 1000))
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise StreamRefused(f"{refusal_message(response)} {_TOKEN_HINT}")
     if response.status_code != httpx.codes.OK:
         raise StreamRefused(refusal_message(response))
     kind = response.headers.get("Content-Type", "")

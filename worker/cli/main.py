@@ -13,6 +13,7 @@ from worker.cli.env import env
 from worker.cli.migrate import migrate
 from worker.cli.publish import publish
 from worker.cli.tail import tail
+from worker.cli.token import token
 
 
 class _Group(click.Group):
@@ -33,5 +34,5 @@ def main() -> None:
     """Live, resumable progress events for Celery work."""
 
 
-for command in (dev, env, migrate, tail, publish, demo):
+for command in (dev, env, migrate, tail, publish, token, demo):
     main.add_command(command)

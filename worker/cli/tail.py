@@ -24,6 +24,13 @@ def _cursor(ctx: click.Context, parameter: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error)) from error
 
 
+def _token(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    token = (value or "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise click.BadParameter("takes a token, which is ASCII text without spaces.")
+    return token or None
+
+
 @click.command
 @click.argument("user")
 @click.option(
@@ -34,15 +41,23 @@ def _cursor(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     help="Begin after this event id; 0 for everything that is kept.  [default: now]",
 )
 @click.option("--url", metavar="URL", help="Follow this server instead of Redis.")
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="EVENTSTREAM_TOKEN",
+    show_envvar=True,
+    callback=_token,
+    help="Who asks, for the server at --url.",
+)
 @data_option
-def tail(user: str, cursor: str | None, url: str | None, folder: Path) -> None:
+def tail(user: str, cursor: str | None, url: str | None, token: str | None, folder: Path) -> None:
     """Follow the events of USER: live bars on a terminal, else one JSON line an event.
 
     Reads Redis, at REDIS_URL or of the running development stack; with --url the server's
     /api/events. Ctrl-C ends it.
     """
     if url is not None:
-        lines = _of(user, url, follow_http(url, cursor))
+        lines = _of(user, url, follow_http(url, cursor, token=token))
     else:
         redis_url = get_settings().redis_url or DataFolder(folder).place().redis_url
         lines = follow_journal(redis_url, user, cursor)

@@ -1,0 +1,60 @@
+"""`AUTH_TYPE=none`: everyone is one user."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from shared.errors import SettingsError
+from shared.settings import Settings
+from web.identity import Identity
+from web.refusal import Refusal
+from web.request import Request
+
+ANONYMOUS = "local"
+
+
+class Anonymous:
+    """Raises SettingsError where serving anonymously was not asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.allow_anonymous:
+            raise SettingsError(
+                "AUTH_TYPE=none lets everyone in as the user 'local', so it needs "
+                "ALLOW_ANONYMOUS=true, which takes true or false and is false now."
+            )
+        self._host_names = {"localhost", *settings.allowed_host_names}
+
+    def blocks(self, request: Request) -> bool:
+        """Never."""
+        return False
+
+    def identify(self, request: Request) -> Identity:
+        """The one user there is.
+
+        Raises:
+            Refusal: 403, the host is a name that is not ours: a page whose own name was pointed
+                at this address could read everything (DNS rebinding).
+        """
+        host = _hostname(request.headers.get("host", ""))
+        if not (_is_address(host) or host in self._host_names):
+            message = (
+                "This host name is not one of ours. ALLOWED_HOSTS takes names, with commas between."
+            )
+            raise Refusal(403, "unknown_host", message)
+        return Identity(ANONYMOUS)
+
+
+def _hostname(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

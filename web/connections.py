@@ -1,0 +1,79 @@
+"""A user's live connections, as their leases tell: in whichever process each is served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+
+from shared import keys
+from shared.connections import redis_client
+from shared.errors import RedisUnavailable
+from shared.outbox import is_away
+from shared.scripts import script
+from shared.settings import get_settings
+from shared.user_stream import PUBLISH
+from web.admission import lease_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open stream.
+
+    `since` is an ISO 8601 time and `address` the client's. `cursor` and `lagging` are as of the
+    last renewal of its lease.
+    """
+
+    id: str
+    since: str
+    address: str
+    user_agent: str
+    cursor: str
+    lagging: bool
+
+
+def list_connections(user_id: str) -> list[Connection]:
+    """A user's open streams, those whose lease ends first to begin with.
+
+    Raises:
+        RedisUnavailable: Redis did not answer.
+    """
+    step_keys = [keys.connections(user_id), keys.connection_details(user_id)]
+    with _redis() as client:
+        rows = script("list_connections").run(client, step_keys, [])
+    return [_connection(*[part.decode() for part in row]) for row in rows]
+
+
+def end_connection(user_id: str, connection_id: str) -> bool:
+    """Has a stream ended by whichever process serves it; False where the user has no such one.
+
+    Raises:
+        RedisUnavailable: Redis did not answer.
+    """
+    settings = get_settings()
+    step_keys = [
+        keys.connections(user_id),
+        keys.connection_details(user_id),
+        keys.ended_connection(user_id, connection_id),
+    ]
+    args = [connection_id, keys.topic(user_id), PUBLISH, 2 * lease_ms(settings)]
+    with _redis() as client:
+        return bool(script("end_connection").run(client, step_keys, args))
+
+
+@contextmanager
+def _redis() -> Iterator[redis.Redis]:
+    try:
+        yield redis_client(get_settings().require_redis_url())
+    except redis.RedisError as error:
+        if is_away(error):
+            raise RedisUnavailable from error
+        raise
+
+
+def _connection(connection_id: str, details: str, at: str) -> Connection:
+    cursor, _, lags = at.partition(" ")
+    return Connection(connection_id, **json.loads(details), cursor=cursor, lagging=lags == "1")

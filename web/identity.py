@@ -1,0 +1,42 @@
+"""Who somebody is, and the two ways of not knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+from web.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user, for as long as what proved it is good.
+
+    `expires_at` is in Unix seconds, None for no end. `headers` go out with the answer.
+    """
+
+    user_id: str
+    expires_at: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_user_id(value: object) -> TypeGuard[str]:
+    """Whether this can name a user: text that is not blank and has a UTF-8 form."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def not_authenticated(message: str, code: str = "not_authenticated") -> Refusal:
+    """401: nobody is known by what this request carries."""
+    return Refusal(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def expired() -> Refusal:
+    """401: what it carries was good once."""
+    return not_authenticated("This token has expired. Please sign in again.", "token_expired")

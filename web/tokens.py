@@ -1,0 +1,146 @@
+"""JSON Web Tokens (RFC 7519): whose a token is, and until when.
+
+How a signature is verified follows from the key, never from the token (RFC 8725, section 3.1). A
+token stays out of every log and message.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Protocol
+
+import jwt
+from jwt import PyJWK
+from jwt.algorithms import HMACAlgorithm
+
+from shared.errors import SettingsError
+from shared.settings import Settings
+from web.identity import Identity, expired, is_user_id, not_authenticated
+from web.jwks import KeySet, fetch_jwks
+from web.refusal import Refusal
+
+LEEWAY_SECONDS = 5
+
+
+class Keys(Protocol):
+    """Where the key of a token comes from."""
+
+    def blocks(self, algorithm: str, kid: str | None) -> bool:
+        """Whether `find` would wait for a server."""
+
+    def find(self, algorithm: str, kid: str | None) -> PyJWK | None:
+        """The key that fits a token's header."""
+
+
+class Secret:
+    """The one key for HS256, `JWT_SECRET_KEY`."""
+
+    def __init__(self, secret: str) -> None:
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+        except jwt.InvalidKeyError as error:
+            raise SettingsError(
+                "JWT_SECRET_KEY is wrong: got a public key or a certificate, takes a shared "
+                "secret. Public keys come from JWT_JWKS_URL."
+            ) from error
+        self._key = PyJWK(HMACAlgorithm.to_jwk(secret, as_dict=True), "HS256")
+
+    def blocks(self, algorithm: str, kid: str | None) -> bool:
+        """Never: the key is here."""
+        return False
+
+    def find(self, algorithm: str, kid: str | None) -> PyJWK | None:
+        """The key, whatever a token says: it verifies by HS256 alone."""
+        return self._key
+
+
+class Tokens:
+    """Verifies tokens as the settings say.
+
+    Raises:
+        SettingsError: not exactly one of secret and JWKS is set, or the secret is none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = _keys(settings)
+        self._audience = settings.jwt_audience
+        self._issuer = settings.jwt_issuer
+
+    def blocks(self, token: str) -> bool:
+        """Whether `verify` would wait for a server of keys."""
+        try:
+            return self._keys.blocks(*_header(token))
+        except Refusal:
+            return False
+
+    def verify(self, token: str) -> Identity:
+        """Whose token this is.
+
+        Raises:
+            Refusal: 401, it is not good; 503, its key can't be had just now.
+        """
+        key = self._keys.find(*_header(token))
+        if key is None:
+            raise not_authenticated("This token is signed with a key that is not known here.")
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"verify_aud": self._audience is not None, "verify_iat": False},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise expired() from error
+        except jwt.InvalidTokenError as error:
+            raise not_authenticated(_sentence(error)) from error
+        user_id = claims.get("sub")
+        if not is_user_id(user_id):
+            raise not_authenticated("This token names nobody: its 'sub' takes a user's id.")
+        return Identity(user_id, _end(claims.get("exp")))
+
+
+def _keys(settings: Settings) -> Keys:
+    secret, url = settings.jwt_secret_key, settings.jwt_jwks_url
+    if secret is not None and url is None:
+        return Secret(secret)
+    if url is not None and secret is None:
+        return KeySet(partial(fetch_jwks, url))
+    got = "neither" if url is None else "both"
+    raise SettingsError(
+        f"AUTH_TYPE=jwt takes exactly one of JWT_SECRET_KEY and JWT_JWKS_URL, and {got} is set."
+    )
+
+
+def _header(token: str) -> tuple[str, str | None]:
+    """The algorithm and the key id that a token claims."""
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.InvalidTokenError as error:
+        raise not_authenticated("This is no token (JWT).") from error
+    return str(header.get("alg")), header.get("kid")
+
+
+def _end(exp: int | None) -> float | None:
+    """When a verified token ends; one that lives on the leeway alone, at the leeway's end."""
+    if exp is None:
+        return None
+    end = float(int(exp))
+    return end if end > time.time() else end + LEEWAY_SECONDS
+
+
+def _sentence(error: jwt.InvalidTokenError) -> str:
+    match error:
+        case jwt.ImmatureSignatureError():
+            return "This token is not valid yet (nbf)."
+        case jwt.InvalidAudienceError():
+            return "This token is for another audience (aud)."
+        case jwt.InvalidIssuerError():
+            return "This token is from another issuer (iss)."
+        case jwt.MissingRequiredClaimError(claim=claim):
+            return f"This token lacks '{claim}'."
+        case _:
+            return "This token is not valid."
