@@ -99,7 +99,7 @@ FIGURES = (
     Figure("publish.batch_us", "publish in batches, µs an event", 1, 15),
     Figure("churn.growth_percent", "memory after churn, % more", 1, 10),
     Figure("churn.descriptors_left", "descriptors left by churn", 0, 0),
-    Figure("churn.per_s", "churn, connections/s", 0),
+    Figure("churn.per_s", "churn, connections/s", 0, more_is_better=True),
 )
 
 
