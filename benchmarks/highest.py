@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 PRECISION = 1.05  # between the highest that held and the lowest that did not
+TRIES = 2  # the machine may have been busy with something else
 FIRST_STEP = 2.0
 KNOWN_STEP = 1.2
 
@@ -27,11 +28,15 @@ def highest_rate(
         lowest: the rate below which the search gives up.
         limit: the rate at which it ends.
     """
+
+    def holds_once(rate: float) -> bool:
+        return any(holds(rate) for _ in range(TRIES))
+
     step = KNOWN_STEP if known else FIRST_STEP
     good, bad = 0.0, math.inf
     rate = start
     while rate >= lowest and (good == 0.0 or bad == math.inf) and rate <= limit:
-        if holds(rate):
+        if holds_once(rate):
             good = rate
             rate *= step
         else:
@@ -39,7 +44,7 @@ def highest_rate(
             rate /= step
     while good and bad < math.inf and bad / good > PRECISION:
         middle = math.sqrt(good * bad)
-        if holds(middle):
+        if holds_once(middle):
             good = middle
         else:
             bad = middle

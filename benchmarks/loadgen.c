@@ -747,7 +747,7 @@ static void take_replies(struct replies *r, bool http, const char *text, size_t 
 
 #define OUT_BYTES (1 << 20)
 #define MOST_SOCKETS 64
-#define TICK 250000ull /* ns: events due within one go out together */
+#define TICK 500000ull /* ns: events due within one go out together */
 
 struct outlet {
     int fd;

@@ -251,9 +251,12 @@ def _command(mode: str, **options: object) -> list[str]:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadgenFailed(f"no answer within {ANSWER_SECONDS:g} seconds: {command}") from error
     if done.returncode != 0 or not done.stdout:
         raise LoadgenFailed(done.stderr or f"loadgen ended with {done.returncode}")
     return done.stdout
