@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from shared.encoding import to_json
 from shared.errors import EventRefused
-from shared.outbox import Priority
 from shared.settings import get_settings
+from shared.steps import Priority
 
 log = logging.getLogger(__name__)
 

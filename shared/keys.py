@@ -7,11 +7,13 @@ are one atomic step on Redis Cluster too. What crosses slots (`task:`, `run:`, `
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 from urllib.parse import quote
 
 OPEN_SHARDS = 16
 
 
+@lru_cache(maxsize=1024)
 def _tag(user_id: str) -> str:
     return quote(user_id, safe="")  # leaves no brace, colon or space
 
@@ -49,6 +51,11 @@ def connections(user_id: str) -> str:
 def replay(user_id: str) -> str:
     """The number of replays in a user's current window."""
     return f"{topic(user_id)}:replay"
+
+
+def relayed(user_id: str) -> str:
+    """The hash of each database's last position in its event outbox that is in the stream."""
+    return f"{topic(user_id)}:relayed"
 
 
 def task_pointer(task_id: str) -> str:

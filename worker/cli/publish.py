@@ -54,7 +54,7 @@ def publish(
     body = encode_body(user, event_type, payload, scope=scope, max_bytes=limit)
     url = settings.redis_url or DataFolder(folder).place().redis_url
     try:
-        entry_id, _ = append_step(settings, user, body).run(redis_client(url))
+        (entry_id,) = append_step(settings, user, [body]).run(redis_client(url))
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
     click.echo(entry_id.decode())
