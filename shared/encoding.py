@@ -43,7 +43,9 @@ def to_json(value: Any) -> str:
     """
     try:
         return _encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except RecursionError as error:
+        raise EventRefused("The payload is not JSON: it holds itself, or is too deep.") from error
+    except (TypeError, ValueError, OverflowError) as error:
         raise EventRefused(f"The payload is not JSON: {error}.") from error
 
 
