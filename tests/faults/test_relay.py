@@ -117,6 +117,20 @@ def test_events_wait_in_order_while_redis_is_away(
     assert caplog.text.count("the relay waits for Redis") == 1
 
 
+def test_events_wait_while_redis_has_no_memory_left(
+    connection: psycopg.Connection[Any],
+    redis_url: str,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with redis.Redis.from_url(redis_url) as client, relaying(database_url):
+        client.config_set("maxmemory", "1")
+        enqueue(connection, range(3))
+        wait_until(lambda: "the relay waits for Redis" in caplog.text, "the relay to notice")
+        client.config_set("maxmemory", "0")
+        wait_until(lambda: journaled(redis_url) == [0, 1, 2], "the relay to go on")
+
+
 def test_the_relay_comes_back_after_it_lost_postgres(
     connection: psycopg.Connection[Any],
     redis_url: str,
