@@ -28,13 +28,19 @@ _pools: dict[tuple[int, str], ConnectionPool[psycopg.Connection[tuple[Any, ...]]
 _pools_lock = threading.Lock()
 
 
-@cache
 def redis_client(url: str) -> redis.Redis:
     """Returns a client that answers or fails within about half a second and never retries.
 
     redis-py's own defaults (ten retries, five seconds each) would hold up a task for a minute
-    and append twice after a lost reply. Its pool gives a forked child sockets of its own.
+    and append twice after a lost reply.
     """
+    return _redis_client(os.getpid(), url)
+
+
+@cache
+def _redis_client(pid: int, url: str) -> redis.Redis:
+    # A pool from before a fork resets itself in the child, under a lock that a thread of the
+    # parent may have held: a child has a pool of its own, and its parent's is left alone.
     return redis.Redis.from_url(
         url,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -34,26 +35,57 @@ def to_iso(moment: datetime) -> str:
 def to_json(value: Any) -> str:
     """Encodes strict ASCII JSON without spaces.
 
-    Datetimes become ISO 8601, UUIDs, Decimals and paths strings, enums their value, dataclasses
-    objects, sets lists.
+    Datetimes, dates and times become ISO 8601, UUIDs, Decimals and paths strings, enums their
+    value, dataclasses and mappings objects, sets lists. Keys of objects become text likewise.
 
     Raises:
-        EventRefused: the value holds NaN, an infinity, or something that JSON has no form for.
+        EventRefused: the value holds NaN, an infinity, itself, or something that JSON has no
+            form for.
     """
     try:
-        return json.dumps(
-            value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
-        )
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return _encode(value)
+    except RecursionError as error:
+        raise EventRefused("The payload is not JSON: it holds itself, or is too deep.") from error
+    except (TypeError, ValueError, OverflowError) as error:
         raise EventRefused(f"The payload is not JSON: {error}.") from error
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except TypeError:  # also raised for a key that is no text, which `default` is never asked
+        return _ENCODER.encode(_with_text_keys(value))
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The same value, with keys that are UUIDs, enums, dates and the like as text."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(item) for item in value]
+    if not isinstance(value, Mapping):
+        return _with_text_keys(_plain(value))
+    texts = {_key(key): _with_text_keys(item) for key, item in value.items()}
+    if len(texts) < len(value):
+        raise TypeError("two keys of an object are the same as text")
+    return texts
+
+
+def _key(key: Any) -> str:
+    plain = key if isinstance(key, str) else json.loads(_ENCODER.encode({"": key}))[""]
+    if isinstance(plain, (dict, list)):
+        raise TypeError(f"{type(key).__name__} can't be a key")
+    return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _plain(value: Any) -> Any:
     match value:
         case datetime():
             return to_iso(value) if value.tzinfo else value.isoformat()
-        case date():
+        case date() | time():
             return value.isoformat()
+        case Decimal() if not value.is_finite():
+            raise ValueError(f"{value} has no JSON form")
         case UUID() | Decimal() | PurePath():
             return str(value)
         case Enum():
@@ -67,17 +99,24 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
+)
+
+
 def _is_text(text: str) -> bool:
     """Whether it can be sent: half a surrogate pair can't."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def envelope_head(user_id: str, scope: Mapping[str, Any] | None) -> str:
     """The members of an event from `user_id` to `scope`, as JSON text without braces."""
-    return (
-        f'"user_id":{to_json(user_id)},"topic":{to_json("user:" + user_id)},'
-        f'"scope":{to_json(dict(scope or {}))}'
-    )
+    return f'{_user_members(user_id)},"scope":{to_json(dict(scope or {}))}'
+
+
+@lru_cache(maxsize=1024)
+def _user_members(user_id: str) -> str:
+    return f'"user_id":{to_json(user_id)},"topic":{to_json("user:" + user_id)}'
 
 
 def encode_body(

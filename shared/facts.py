@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from shared.encoding import to_json
 from shared.errors import EventRefused
-from shared.outbox import Priority
 from shared.payloads import LONGEST_TEXT
 from shared.settings import get_settings
+from shared.steps import Priority
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from functools import lru_cache
 from urllib.parse import quote
 
 OPEN_SHARDS = 16
 
 
+@lru_cache(maxsize=1024)
 def _tag(user_id: str) -> str:
     return quote(user_id, safe="")  # leaves no brace, colon or space
 
@@ -61,6 +63,11 @@ def ended_connection(user_id: str, connection_id: str) -> str:
 def replay(user_id: str) -> str:
     """The number of replays in a user's current window."""
     return f"{topic(user_id)}:replay"
+
+
+def relayed(user_id: str) -> str:
+    """The hash of each database's last position in its event outbox that is in the stream."""
+    return f"{topic(user_id)}:relayed"
 
 
 def task_pointer(task_id: str) -> str:

@@ -1,100 +1,54 @@
 """Steps on their way to Redis: in order, once each, without ever holding up or failing a task.
 
 A step that can't be delivered waits in memory, everything after it queues behind, and all leave
-with the next send, the heartbeat, or at shutdown. The wait is bounded: progress is dropped first,
-the ends of runs last, and what is lost is counted and logged.
+with the next send, the heartbeat, or when the process ends. The wait is bounded in number and in
+bytes: progress is dropped first, the ends of runs last, and what is lost is counted and logged.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections import Counter, deque
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError
 
-from shared.connections import redis_client
-from shared.errors import RedisUnavailable
-from shared.scripts import Script
-from shared.settings import get_settings
+from shared.errors import EventStreamError
+from shared.steps import Step, is_away, step_client
 
 log = logging.getLogger(__name__)
 
 LIMIT = 10_000
+LIMIT_BYTES = 32 * 1024 * 1024
 CIRCUIT_SECONDS = 1.0
+DRAIN_SECONDS = 0.1  # that one call spends on what waited before it
+CLOSE_SECONDS = 2.0
 
-
-# Refusals that pass by themselves: memory, a failover, a full disk, a long script, loading.
-_PASSING = (
-    "OOM",
-    "READONLY",
-    "MISCONF",
-    "BUSY",
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-)
-
-
-def is_away(error: Exception) -> bool:
-    """Whether Redis can't do a step now, but may later."""
-    if isinstance(error, redis.ResponseError):
-        return any(word in str(error) for word in _PASSING) or isinstance(
-            error, (redis.ReadOnlyError, redis.exceptions.OutOfMemoryError)
-        )
-    return isinstance(error, (redis.ConnectionError, redis.TimeoutError))
-
-
-class Priority(IntEnum):
-    """What is dropped first when the outbox overflows: the lowest."""
-
-    PROGRESS = 0
-    NORMAL = 1
-    TERMINAL = 2
-
-
-@dataclass(slots=True)
-class Step:
-    """One run of a Lua step. `retry_args` replaces `args` after a try whose reply was lost."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Any]
-    priority: Priority = Priority.NORMAL
-    retry_args: Sequence[Any] | None = None
-    hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
-
-    def run(self, client: redis.Redis) -> Any:
-        """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
-        if self.hint is None:
-            return self.script.run(client, self.keys, self.args)
-        pipeline = client.pipeline(transaction=False)
-        pipeline.zadd(*self.hint)
-        pipeline.evalsha(self.script.sha, len(self.keys), *self.keys, *self.args)
-        reply = pipeline.execute(raise_on_error=False)[1]
-        if isinstance(reply, NoScriptError):
-            return self.script.run(client, self.keys, self.args)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+# What a step raises that can't be delivered as it is. A time limit's exception is none of these
+# and passes: it is meant for the task.
+_REFUSALS = (redis.RedisError, EventStreamError, OSError, TypeError, ValueError)
 
 
 class Outbox:
     """The steps of one process that are not delivered yet. Thread-safe."""
 
-    def __init__(self, client: Callable[[], redis.Redis], limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        client: Callable[[], redis.Redis],
+        limit: int = LIMIT,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
         self._client = client
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._pending: deque[Step] = deque()
+        self._bytes = 0
         self._lock = threading.RLock()
         self._closed_until = 0.0  # the circuit: no try before then (monotonic seconds)
         self.lost = 0
@@ -103,72 +57,96 @@ class Outbox:
         return len(self._pending)
 
     def send(self, step: Step) -> Any | None:
-        """Delivers a step after all that wait, and returns its reply; None when it has to wait."""
+        """Delivers a step after all that wait, and returns its reply; None when it has to wait.
+
+        Waiting steps take at most about `DRAIN_SECONDS` of a call; the rest goes with the next.
+        """
         with self._lock:
             self._pending.append(step)
-            if len(self._pending) > self._limit:
+            self._bytes += step.size_bytes()
+            while len(self._pending) > self._limit or self._bytes > self._limit_bytes:
                 self._drop_one()
             return self._drain()
 
     def flush(self) -> int:
-        """Tries to deliver what waits; returns how many steps still do."""
+        """Tries to deliver what waits, as long as a send would; returns how many still do."""
         with self._lock:
             self._drain()
             return len(self._pending)
 
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Delivers what waits before the process ends, within `seconds`; logs what is lost."""
+        deadline = time.monotonic() + seconds
+        while self.flush() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, max(0.0, self._closed_until - time.monotonic())))
+        with self._lock:
+            if self._pending:
+                log.error(
+                    "%d steps are lost, since Redis is away and this process ends: %s",
+                    len(self._pending),
+                    _summary(self._pending),
+                )
+                self.lost += len(self._pending)
+                self._pending.clear()
+                self._bytes = 0
+
     def _drain(self) -> Any | None:
         """Returns the reply to the last pending step, None when it was not delivered."""
         reply = None
-        while self._pending and time.monotonic() >= self._closed_until:
-            step = self._pending[0]
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._pending and self._closed_until <= time.monotonic() < deadline:
+            step = self._pending.popleft()  # a log handler that publishes must not find it
+            done = False
             try:
-                reply = step.run(self._client())
-            except Exception as error:  # the publisher's edge: nothing here may fail a task
-                if is_away(error):
-                    self._wait(step, error)
-                    return None
-                reply = None
-                self.lost += 1
-                log.exception("a step can't be delivered as it is; it is lost")
-            self._pending.popleft()
+                done, reply = self._try(step)
+            finally:
+                if done:
+                    self._bytes -= step.size_bytes()
+                else:
+                    self._pending.appendleft(step)
         return None if self._pending else reply
 
-    def _wait(self, step: Step, error: Exception) -> None:
-        self._closed_until = time.monotonic() + CIRCUIT_SECONDS
-        if step.retry_args is not None:
-            step.args = step.retry_args
-        log.warning("Redis is away (%s); %d steps wait", error, len(self._pending))
+    def _try(self, step: Step) -> tuple[bool, Any | None]:
+        """Returns whether the step is over, and its reply: None for one that was refused."""
+        try:
+            return True, step.run(self._client())
+        except _REFUSALS as error:
+            if is_away(error):
+                self._closed_until = time.monotonic() + CIRCUIT_SECONDS
+                log.warning("Redis is away (%s); %d steps wait", error, len(self._pending) + 1)
+                return False, None
+            self.lost += 1
+            log.exception("a step can't be delivered as it is; it is lost")
+            return True, None
 
     def _drop_one(self) -> None:
         lowest = min(step.priority for step in self._pending)
-        for index, step in enumerate(self._pending):
-            if step.priority == lowest:
-                del self._pending[index]
-                break
+        index = next(i for i, step in enumerate(self._pending) if step.priority == lowest)
+        self._bytes -= self._pending[index].size_bytes()
+        del self._pending[index]
         self.lost += 1
         if self.lost == 1 or self.lost % 1000 == 0:
             log.error("The outbox is full: %d steps lost so far", self.lost)
 
 
-def deliver(step: Step) -> Any:
-    """Runs a step now, for callers who must know, and returns its reply; nothing is kept for later.
-
-    Raises:
-        RedisUnavailable: Redis did not answer. The step may have been done all the same.
-    """
-    try:
-        return step.run(redis_client(get_settings().require_redis_url()))
-    except redis.RedisError as error:
-        if is_away(error):
-            raise RedisUnavailable from error
-        raise
-
-
-def outbox() -> Outbox:
-    """Returns this process's outbox. A forked child has its own: its parent keeps what waits."""
-    return _outbox(os.getpid())
+def _summary(steps: deque[Step]) -> str:
+    """Whose steps they are: `user:{alice}:stream (3), ...`."""
+    owners = Counter(step.keys[0] for step in steps)
+    shown = [f"{key} ({count})" for key, count in owners.most_common(20)]
+    return ", ".join(shown + (["..."] if len(owners) > len(shown) else []))
 
 
 @cache
-def _outbox(pid: int) -> Outbox:
-    return Outbox(lambda: redis_client(get_settings().require_redis_url()))
+def outbox() -> Outbox:
+    """Returns this process's outbox. A forked child has its own: its parent keeps what waits."""
+    return Outbox(step_client)
+
+
+def _close_at_exit() -> None:
+    if outbox.cache_info().currsize:
+        outbox().close()
+
+
+# A child's outbox, and its lock, are new: a thread of the parent may have held the old one.
+os.register_at_fork(after_in_child=outbox.cache_clear)
+atexit.register(_close_at_exit)

@@ -18,10 +18,11 @@ from shared import keys
 from shared.connections import redis_client
 from shared.encoding import envelope_head, now_iso, to_json
 from shared.facts import Accepted, Fact, Lapsed, Started
-from shared.outbox import Step, deliver, outbox
+from shared.outbox import outbox
 from shared.payloads import LONGEST_TEXT
 from shared.scripts import script
 from shared.settings import Settings, get_settings
+from shared.steps import Step, deliver
 from shared.user_stream import PUBLISH
 
 HEADER = "eventstream"  # the message header that holds a RunRef

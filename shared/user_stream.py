@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from shared import keys, wire
-from shared.outbox import Step
 from shared.scripts import script
 from shared.settings import Settings
+from shared.steps import Step
 
 PUBLISH = "PUBLISH"
+STEP_EVENTS = 500
+STEP_BYTES = 1024 * 1024
 
 
 class Status(StrEnum):
@@ -53,22 +56,43 @@ class Page:
         return self.entries[-1].id if self.entries else self.start
 
 
-def append_step(settings: Settings, user_id: str, body: str) -> Step:
-    """The step that appends an encoded event and announces it; a repetition appends nothing."""
-    token = secrets.token_hex(8)
-    head = [
+def append_step(settings: Settings, user_id: str, bodies: Sequence[str]) -> Step:
+    """The step that appends encoded events and announces them; a repetition appends nothing.
+
+    Its reply holds their ids. Not more at once than `in_steps` allows.
+    """
+    head = [*stream_args(settings, user_id), secrets.token_hex(8)]
+    return Step(
+        script("append"),
+        [keys.stream(user_id)],
+        [*head, "", *bodies],
+        retry_args=[*head, "1", *bodies],
+    )
+
+
+def stream_args(settings: Settings, user_id: str) -> list[Any]:
+    """What a step that appends to a user's stream is told of it: `to` in `append_entry.lua`."""
+    return [
         keys.topic(user_id),
         PUBLISH,
         settings.events_stream_maxlen,
         settings.events_stream_ttl_seconds * 1000,
-        token,
     ]
-    return Step(
-        script("append"),
-        [keys.stream(user_id)],
-        [*head, "", body],
-        retry_args=[*head, "1", body],
-    )
+
+
+def in_steps(bodies: Sequence[str]) -> Iterator[range]:
+    """Cuts encoded events, by their places, into what one step may append.
+
+    Redis does nothing else meanwhile: at most 500 events, and about 1 MiB.
+    """
+    start, size = 0, 0
+    for place, body in enumerate(bodies):
+        if place > start and (place - start == STEP_EVENTS or size + len(body) > STEP_BYTES):
+            yield range(start, place)
+            start, size = place, 0
+        size += len(body)
+    if bodies:
+        yield range(start, len(bodies))
 
 
 def page_of(reply: list[Any]) -> Page:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from a2wsgi import WSGIMiddleware
 
+from shared.outbox import outbox
 from shared.settings import get_settings
 from web.app import FORM_OVERHEAD_BYTES, create_app
 from web.cors import cors_headers
@@ -82,6 +83,7 @@ class Application:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._ready().aclose()
+        await asyncio.to_thread(outbox().close)  # a signal ends the process without its exit hooks
         self._delivery = None
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -12,9 +12,9 @@ import redis
 from shared import keys
 from shared.connections import redis_client
 from shared.errors import RedisUnavailable
-from shared.outbox import is_away
 from shared.scripts import script
 from shared.settings import get_settings
+from shared.steps import is_away
 from shared.user_stream import PUBLISH
 from web.admission import lease_ms
 

@@ -20,8 +20,8 @@ import redis
 from redis.asyncio.connection import AbstractConnection
 
 from shared.errors import RedisUnavailable
-from shared.outbox import is_away
 from shared.scripts import Script
+from shared.steps import is_away
 
 log = logging.getLogger(__name__)
 

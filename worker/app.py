@@ -10,6 +10,7 @@ from celery import Celery, _state, signals
 from shared.errors import SettingsError
 from shared.settings import get_settings
 from worker.lifecycle import install
+from worker.relay import install_relay
 
 VISIBILITY_TIMEOUT_SECONDS = 3600
 REAP_EVERY_SECONDS = 10
@@ -66,5 +67,6 @@ def require_settings(**_: Any) -> None:
 app = Celery("worker", set_as_current=getattr(_state, "_tls").current_app is None)  # noqa: B009
 app.add_defaults(configuration)
 install(app)
+install_relay(app)
 signals.celeryd_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")
 signals.beat_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")

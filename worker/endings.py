@@ -182,7 +182,7 @@ def on_internal_error(sender: Any, task_id: str | None = None, **_: Any) -> None
 
 def on_process_shutdown(**_: Any) -> None:
     """worker_process_shutdown, worker_shutdown: what waits gets its last chance."""
-    outbox().flush()
+    outbox().close()
 
 
 def _find(task_id: str) -> RunRef | None:

@@ -1,16 +1,35 @@
--- append: one event of any kind, once, however often the call is repeated.
+-- append: events of any kind, once, in order, however often the call is repeated.
 -- include: append_entry
 -- KEYS  1 user stream
--- ARGV  1 channel  2 PUBLISH|SPUBLISH  3 maxlen  4 stream ttl ms  5 token  6 '1' on a retry  7 body
--- Returns {id, prev}. A retry looks for its token among the latest 1,000 entries first: the reply
--- to the first try may have been lost after it was done.
+-- ARGV  1 channel  2 PUBLISH|SPUBLISH  3 maxlen  4 stream ttl ms  5 token  6 '1' on a retry
+--       then a body for each event
+-- Returns their ids. The first has the token, the others token:2, token:3, ... A retry looks for
+-- these among the latest 1,000 entries first: the reply to the first try may have been lost after
+-- it was done. What was trimmed since has the id ''.
 
-if ARGV[6] == '1' then
-  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)) do
-    if entry[2][4] == ARGV[5] then return {entry[1], entry[2][2]} end
+local FIRST = 7
+
+local function earlier_ids()
+  local places, ids, found = {}, {}, false
+  for i = FIRST, #ARGV do
+    local place = i - FIRST + 1
+    ids[place] = ''
+    places[place == 1 and ARGV[5] or ARGV[5] .. ':' .. place] = place
   end
+  for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)) do
+    local place = places[entry[2][4]]
+    if place then ids[place], found = entry[1], true end
+  end
+  return found and ids
 end
-local id, prev = append_entry(
-  {stream = KEYS[1], channel = ARGV[1], publish = ARGV[2], maxlen = ARGV[3], ttl_ms = ARGV[4]},
-  ARGV[5], ARGV[7])
-return {id, prev}
+
+local ids = ARGV[6] == '1' and earlier_ids()
+if ids then return ids end
+ids = {}
+local to = {stream = KEYS[1], channel = ARGV[1], publish = ARGV[2], maxlen = ARGV[3],
+  ttl_ms = ARGV[4]}
+for i = FIRST, #ARGV do
+  local place = i - FIRST + 1
+  ids[place] = append_entry(to, place == 1 and ARGV[5] or ARGV[5] .. ':' .. place, ARGV[i])
+end
+return ids

@@ -11,13 +11,15 @@ local function last_id(stream)
   return newest and newest[1] or '0-0'
 end
 
--- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'; '' appends nothing), maxlen, ttl_ms}
+-- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'; '' appends nothing), maxlen, ttl_ms},
+-- one table for all that a step appends to a stream: it keeps the last id, in `to.last`.
 local function append_entry(to, token, body)
   if to.publish == '' then return '', '' end
-  local prev = last_id(to.stream)
+  local prev = to.last or last_id(to.stream)
   local id = redis.call('XADD', to.stream, 'MAXLEN', '~', to.maxlen, '*',
     'p', prev, 't', token, 'e', body)
-  redis.call('PEXPIRE', to.stream, to.ttl_ms)
+  if not to.last then redis.call('PEXPIRE', to.stream, to.ttl_ms) end
+  to.last = id
   local frame = 'id: ' .. id .. '\ndata: {"id":"' .. id .. '",' .. string.sub(body, 2) .. '\n\n'
   redis.call(to.publish, to.channel, prev .. ' ' .. id .. ' ' .. frame)
   return id, prev

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,14 @@ from shared.errors import EventRefused
 
 class Colour(Enum):
     RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 2
+
+
+class Side(StrEnum):
+    LEFT = "left"
 
 
 @dataclass
@@ -32,6 +42,26 @@ class Point:
         (Decimal("1.50"), '"1.50"'),
         (Point(1, Colour.RED), '{"x":1,"colour":"red"}'),
         ({"b", "a"}, '["a","b"]'),
+        (
+            datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+            '"2026-01-01T00:00:00.000Z"',
+        ),
+        (datetime(2026, 1, 1), '"2026-01-01T00:00:00"'),
+        (date(2026, 1, 1), '"2026-01-01"'),
+        (time(12, 30), '"12:30:00"'),
+        (Level.HIGH, "2"),
+        (Side.LEFT, '"left"'),
+        ((1, (2,)), "[1,[2]]"),
+        (Path("a/b"), '"a/b"'),
+        (MappingProxyType({"a": Colour.RED}), '{"a":"red"}'),
+        ({1: "a", False: "b"}, '{"1":"a","false":"b"}'),
+        ({None: 1, 2.5: 2}, '{"null":1,"2.5":2}'),
+        ({UUID(int=1): {Colour.RED: 1}}, '{"00000000-0000-0000-0000-000000000001":{"red":1}}'),
+        ({Level.HIGH: 1, Side.LEFT: 2}, '{"2":1,"left":2}'),
+        (
+            [Point(1, Colour.RED), {date(2026, 1, 1): {1: {"x"}}}],
+            '[{"x":1,"colour":"red"},{"2026-01-01":{"1":["x"]}}]',
+        ),
         ("é\u2028</script>", '"\\u00e9\\u2028</script>"'),
         ("\ud800", '"\\ud800"'),
         (2**63, "9223372036854775808"),
@@ -41,9 +71,32 @@ def test_values_are_encoded_as_users_expect(value: Any, text: str) -> None:
     assert to_json(value) == text
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: {2: object()}}, b"x"])
-def test_what_json_has_no_form_for_is_refused(value: Any) -> None:
-    with pytest.raises(EventRefused, match="not JSON"):
+CIRCULAR: dict[Any, Any] = {}
+CIRCULAR["again"] = CIRCULAR
+CIRCULAR_BY_DATE: dict[Any, Any] = {}
+CIRCULAR_BY_DATE[date(2026, 1, 1)] = [CIRCULAR_BY_DATE]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (float("nan"), "Out of range"),
+        ({"x": [float("-inf")]}, "Out of range"),
+        (Decimal("NaN"), "NaN has no JSON form"),
+        ({float("nan"): 1}, "Out of range"),
+        (object(), "object has no JSON form"),
+        ({1: {2: object()}}, "object has no JSON form"),
+        (b"x", "bytes has no JSON form"),
+        ({b"x": 1}, "bytes has no JSON form"),
+        ({(1, 2): 1}, "tuple can't be a key"),
+        ({UUID(int=1): 1, str(UUID(int=1)): 2}, "two keys of an object are the same as text"),
+        (CIRCULAR, "Circular reference"),
+        (CIRCULAR_BY_DATE, "holds itself"),
+        (Point, "type has no JSON form"),
+    ],
+)
+def test_what_json_has_no_form_for_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(EventRefused, match=rf"not JSON: .*{reason}"):
         to_json(value)
 
 

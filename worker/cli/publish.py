@@ -64,7 +64,7 @@ def publish(
     body = encode_body(user, event_type, payload, scope=scope, max_bytes=limit)
     url = settings.redis_url or DataFolder(folder).place().redis_url
     try:
-        entry_id, _ = append_step(settings, user, body).run(redis_client(url))
+        (entry_id,) = append_step(settings, user, [body]).run(redis_client(url))
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
     except redis.ResponseError as error:

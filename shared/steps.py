@@ -1,0 +1,101 @@
+"""A step on its way to Redis: what one run of a Lua step needs, and what a failure of it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+from shared.connections import redis_client
+from shared.errors import RedisUnavailable
+from shared.scripts import Script
+from shared.settings import get_settings
+
+# Refusals that pass: memory, a failover, a full disk, a long script, loading, a missing right.
+_PASSING = (
+    "OOM",
+    "READONLY",
+    "MISCONF",
+    "BUSY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOPERM",
+)
+_PASSING_ERRORS = (
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoPermissionError,
+)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether Redis can't do a step now, but may later."""
+    if isinstance(error, redis.ResponseError):
+        return isinstance(error, _PASSING_ERRORS) or any(word in str(error) for word in _PASSING)
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+
+
+class Priority(IntEnum):
+    """What is dropped first when the outbox overflows: the lowest."""
+
+    PROGRESS = 0
+    NORMAL = 1
+    TERMINAL = 2
+
+
+@dataclass(slots=True)
+class Step:
+    """One run of a Lua step. `retry_args` replaces `args` from the second try on."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Any]
+    priority: Priority = Priority.NORMAL
+    retry_args: Sequence[Any] | None = None
+    hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
+    tried: bool = False
+
+    def run(self, client: redis.Redis) -> Any:
+        """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
+        args = self.retry_args if self.tried and self.retry_args is not None else self.args
+        self.tried = True  # from here on it may have been done, whatever comes back
+        if self.hint is None:
+            return self.script.run(client, self.keys, args)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.zadd(*self.hint)
+        pipeline.evalsha(self.script.sha, len(self.keys), *self.keys, *args)
+        reply = pipeline.execute(raise_on_error=False)[1]
+        if isinstance(reply, NoScriptError):
+            return self.script.run(client, self.keys, args)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def size_bytes(self) -> int:
+        """About what it takes in memory while it waits."""
+        return sum(len(arg) if isinstance(arg, str) else 8 for arg in self.args)
+
+
+def deliver(step: Step) -> Any:
+    """Runs a step now, for callers who must know, and returns its reply; nothing is kept for later.
+
+    Raises:
+        RedisUnavailable: Redis did not answer. The step may have been done all the same.
+    """
+    try:
+        return step.run(step_client())
+    except redis.RedisError as error:
+        if is_away(error):
+            raise RedisUnavailable from error
+        raise
+
+
+def step_client() -> redis.Redis:
+    """Returns the client that this process's steps go through."""
+    return redis_client(get_settings().require_redis_url())
