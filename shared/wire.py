@@ -23,6 +23,7 @@ RETRY_DRAINED_MS = (1000, 10_000)
 
 _CURSOR = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _LARGEST = 2**64 - 1
+LARGEST = f"{_LARGEST}-{_LARGEST}"  # the last position that there can be
 
 
 def parse_cursor(text: str | None) -> str | None:
@@ -60,9 +61,9 @@ def prime_frame(cursor: str) -> bytes:
     return f"id: {cursor}\n\n".encode()
 
 
-def event_frame(entry_id: str, body: bytes) -> bytes:
+def event_frame(entry_id: bytes, body: bytes) -> bytes:
     """The frame of one entry: byte for byte what the append step announces."""
-    return b'id: %b\ndata: {"id":"%b",%b\n\n' % (entry_id.encode(), entry_id.encode(), body[1:])
+    return b'id: %b\ndata: {"id":"%b",%b\n\n' % (entry_id, entry_id, body[1:])
 
 
 def truncated_frame(reason: str, oldest_retained_id: str | None, cursor: str) -> bytes:

@@ -1,8 +1,8 @@
 """Fairness among connections: a place for each, held by a lease, and a budget for replays.
 
-Both are exact across processes and machines, since Redis decides in one step, in which the first
-page comes along. A lease that its holder does not renew ends by itself: a killed process gives its
-places back within three keepalives.
+Both are exact across processes and machines, since Redis decides in one step. A lease that its
+holder does not renew ends by itself: a killed process gives its places back within three
+keepalives.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from shared import keys
+from shared.pages import Page, page_commands, page_of
 from shared.scripts import script
 from shared.settings import Settings
-from shared.user_stream import Page, page_of
 from web.link import Link
 from web.refusal import Refusal
 
@@ -56,16 +56,15 @@ class Place:
         self._details = details
         self._taken = False
 
-    async def take(self, cursor: str | None, limit: int, observe: Observe) -> str | Page:
-        """Takes the place, and reads on from a cursor, which is charged as a replay.
+    async def take(self, cursor: str | None, observe: Observe) -> str:
+        """Takes the place, and charges a replay where there is a cursor.
 
         Args:
             cursor: a well-formed one, or None to begin at the journal's end.
-            limit: the most entries of the page.
             observe: takes the journal's last id as the reply arrives.
 
         Returns:
-            The page after the cursor; without one the journal's last id.
+            The journal's last id.
 
         Raises:
             Refusal: 429, with the time after which to come back.
@@ -79,33 +78,22 @@ class Place:
             settings.events_replay_budget_requests_per_window,
             settings.events_replay_budget_window_seconds * 1000,
             cursor or "",
-            limit,
             self._details,
         ]
         step_keys = [*self._keys(), keys.replay(self.user_id), keys.stream(self.user_id)]
+
+        def arrive(reply: list[Any]) -> str:
+            verdict, answer = reply
+            if verdict != b"ok":
+                self._taken = False
+                code, message = MESSAGES[verdict.decode()]
+                raise Refusal(429, code, message, retry_after_seconds=math.ceil(answer / 1000))
+            last_id: str = answer.decode()
+            observe(last_id)
+            return last_id
+
         self._taken = True  # as far as we know: a reply that is lost may have been a yes
-
-        def arrive(reply: list[Any]) -> str | Page:
-            return self._admitted(reply, observe)
-
-        if cursor is None:
-            return await self.link.run(script("open"), step_keys, args, arrive)
-        async with self.link.pages:
-            return await self.link.run(script("open"), step_keys, args, arrive)
-
-    def _admitted(self, reply: list[Any], observe: Observe) -> str | Page:
-        verdict, answer = reply
-        if verdict != b"ok":
-            self._taken = False
-            code, message = MESSAGES[verdict.decode()]
-            raise Refusal(429, code, message, retry_after_seconds=math.ceil(answer / 1000))
-        if isinstance(answer, bytes):
-            observe(answer.decode())
-            return answer.decode()
-        page = page_of(answer)
-        if page.last_id is not None:
-            observe(page.last_id)
-        return page
+        return await self.link.run(script("admit"), step_keys, args, arrive)
 
     def renew(
         self, cursor: str, *, lags: bool, observe: Observe, is_over: Callable[[], None]
@@ -146,19 +134,17 @@ class Place:
 
 
 async def read_after(link: Link, user_id: str, cursor: str, limit: int, observe: Observe) -> Page:
-    """Reads at most `limit` entries, and about 1 MiB, past a well-formed cursor.
-
-    Whether the cursor still stands is checked in the same step.
+    """Reads at most `limit` entries, and 1 MiB, past a well-formed cursor, at one moment.
 
     Raises:
         RedisUnavailable: Redis did not answer.
     """
 
-    def arrive(reply: list[Any]) -> Page:
-        page = page_of(reply)
+    def arrive(answers: list[Any]) -> Page:
+        page = page_of(cursor, limit, *answers)
         if page.last_id is not None:
             observe(page.last_id)
         return page
 
     async with link.pages:
-        return await link.run(script("read_after"), [keys.stream(user_id)], [cursor, limit], arrive)
+        return await link.transaction(page_commands(user_id, cursor, limit), arrive)

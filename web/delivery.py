@@ -8,8 +8,11 @@ from redis.asyncio.connection import AbstractConnection
 
 from shared import wire
 from shared.connections import link_pool
+from shared.pages import Page, most_entries
 from shared.settings import Settings
-from web.hub import Hub
+from web.admission import Place, read_after
+from web.hub import Hub, Topic
+from web.merge import Merge
 from web.reader import Reader
 from web.servers import OneServer
 from web.wheel import Wheel
@@ -25,6 +28,7 @@ class Delivery:
         self.settings = settings
         self.draining = False
         self.keepalive_seconds = settings.sse_keepalive_seconds
+        self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
         self._pool = link_pool(settings.require_redis_url())
         self.hub = Hub(lambda hub: OneServer(self._connect, hub))
@@ -34,6 +38,11 @@ class Delivery:
     def watch(self, reader: Reader) -> None:
         """Has a reader do what is due, from now on."""
         self._wheel.add(reader, min(reader.renew_at, reader.expires_at))
+
+    async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
+        """The next page of a user's stream; see `admission.read_after`."""
+        limit = merge.want(self._page_entries)
+        return await read_after(place.link, place.user_id, merge.position, limit, topic.observe)
 
     def drain(self) -> None:
         """Ends every stream, each with a jittered `retry:`, and takes no new one."""

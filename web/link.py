@@ -13,6 +13,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import hiredis
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 0.75  # a Redis that answers nothing for so long is away
 HEALTH_CHECK_SECONDS = 10.0
 RECONNECT_SECONDS = (0.05, 1.0)
-# Pages of up to 1 MiB: Redis cuts a subscriber's connection that holds more than 32 MiB.
-PAGES_AT_ONCE = 24
+# Answers of up to 4 MiB: Redis cuts a subscriber's connection that holds more than 32 MiB.
+PAGES_AT_ONCE = 7
 _TICK_SECONDS = 0.25
 _NOTHING = object()
 # Refusals that no reply slot is waiting for, or that mean another server must be asked.
@@ -92,18 +93,22 @@ class Link(asyncio.Protocol):
         """
         await self._until_up()
         answer: asyncio.Future[T] = self._loop.create_future()
+        self.post(step, keys, args, partial(_settle, answer, take))
+        return await answer
 
-        def settle(value: Any) -> None:
-            try:
-                result = take(_checked(value))
-            except Exception as error:  # whoever waits gets it
-                if not answer.done():
-                    answer.set_exception(error)
-            else:
-                if not answer.done():
-                    answer.set_result(result)
+    async def transaction(
+        self, commands: Sequence[Sequence[Any]], take: Callable[[list[Any]], T]
+    ) -> T:
+        """Runs commands at one moment and returns what `take` makes of their replies.
 
-        self.post(step, keys, args, settle)
+        Raises:
+            RedisUnavailable: Redis can't be reached, or can't do this just now.
+        """
+        await self._until_up()
+        answer: asyncio.Future[T] = self._loop.create_future()
+        for command in (("MULTI",), *commands):
+            self._send(command, _ignore)
+        self._send(("EXEC",), partial(_settle, answer, take))
         return await answer
 
     def post(
@@ -258,11 +263,21 @@ def _ignore(value: Any) -> None:
         log.warning("Redis refused: %s", value)
 
 
+def _settle(answer: asyncio.Future[T], take: Callable[[Any], T], value: Any) -> None:
+    if answer.done():
+        return  # nobody waits any more
+    try:
+        answer.set_result(take(_checked(value)))
+    except Exception as error:  # whoever waits gets it
+        answer.set_exception(error)
+
+
 def _checked(value: Any) -> Any:
-    """The reply, if it is none of an error."""
-    if isinstance(value, hiredis.ReplyError):
-        refused = redis.ResponseError(str(value))
-        raise RedisUnavailable(str(value)) if is_away(refused) else refused
+    """The reply, if it is no error and holds none."""
+    for each in (value, *value) if isinstance(value, list) else (value,):
+        if isinstance(each, hiredis.ReplyError):
+            refused = redis.ResponseError(str(each))
+            raise RedisUnavailable(str(each)) if is_away(refused) else refused
     if isinstance(value, Exception):
         raise value
     return value

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared import wire
-from shared.user_stream import Page, Status
+from shared.pages import Page, Status
 
 RECENT_BYTES = 256 * 1024
 
@@ -37,8 +37,6 @@ class Merge:
 
     __slots__ = ("_first_left", "_position", "_tail", "state")
 
-    PAGE = 200
-
     def __init__(self, position: str, cap: int | None) -> None:
         self._position = position
         self._first_left = cap
@@ -50,26 +48,24 @@ class Merge:
         """The cursor up to which everything has been sent."""
         return self._position if self._tail is None else self._tail.sent
 
-    @property
-    def want(self) -> int:
-        """How many entries the next page may have."""
-        return self.PAGE if self._first_left is None else min(self.PAGE, self._first_left)
+    def want(self, most: int) -> int:
+        """How many entries the next page may have, where none has more than `most`."""
+        return most if self._first_left is None else min(most, self._first_left)
 
     def page(self, page: Page) -> bytes:
         """Takes the page that was read after `position`; returns the frames to send."""
-        frames = []
+        notice = b""
         if page.status is not Status.OK:
-            frames.append(wire.truncated_frame(page.status, page.oldest_id, page.start))
-            frames.append(wire.prime_frame(page.start))
-        frames += [entry.frame for entry in page.entries]
-        self._position = page.entries[-1].id if page.entries else page.start
+            notice = wire.truncated_frame(page.status, page.oldest_id, page.start)
+            notice += wire.prime_frame(page.start)
+        self._position = page.end
         if self._first_left is not None:
-            self._first_left -= len(page.entries)
+            self._first_left -= page.number
         if not page.more:
             self.state, self._first_left = State.LEVEL, None
         elif self._first_left is not None and self._first_left <= 0:
             self.state = State.ENDED
-        return b"".join(frames)
+        return notice + page.frames
 
     def leave(self, state: State) -> None:
         """Keeps the position of the tail that it was live on, and needs something else next."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared import wire
 from shared.errors import RedisUnavailable
-from web.admission import Place, read_after
+from web.admission import Place
 from web.link import Link
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
@@ -194,13 +194,7 @@ class Reader:
 
     async def _next_page(self) -> bytes:
         try:
-            page = await read_after(
-                self.place.link,
-                self.place.user_id,
-                self.merge.position,
-                self.merge.want,
-                self._topic.observe,
-            )
+            page = await self._delivery.read_after(self.place, self.merge, self._topic)
         except RedisUnavailable:
             await self._wait_for_redis(self.place.link)
             return b""

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from shared import keys, wire
 from shared.encoding import now_iso, to_json
 from shared.errors import MalformedCursor, RedisUnavailable
-from shared.user_stream import Page
 from web.admission import Place
 from web.auth import Identity, authenticator
 from web.cors import cors_headers
@@ -114,12 +113,13 @@ async def _begin(
         cursor = wire.parse_cursor(text)
     except MalformedCursor:
         cursor, malformed = None, True
-    found = await place.take(cursor, min(Merge.PAGE, cap), topic.observe)
-    if isinstance(found, Page):
-        merge = Merge(found.start, cap)
-        return merge, merge.page(found)
-    notice = wire.truncated_frame("malformed_cursor", None, found) if malformed else b""
-    return Merge(found, None), notice + wire.prime_frame(found)
+    last_id = await place.take(cursor, topic.observe)
+    if cursor is None:
+        notice = wire.truncated_frame("malformed_cursor", None, last_id) if malformed else b""
+        return Merge(last_id, None), notice + wire.prime_frame(last_id)
+    merge = Merge(cursor, cap)
+    page = await delivery.read_after(place, merge, topic)
+    return merge, merge.page(page)
 
 
 def _details(request: Request) -> str:

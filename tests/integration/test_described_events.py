@@ -34,7 +34,7 @@ def accepted(source: str = "source-1") -> RunRef:
 
 def journaled(client: redis.Redis) -> list[dict[str, Any]]:
     rows: Any = client.xrange(keys.stream(USER))
-    frames = [wire.event_frame(entry_id.decode(), fields[b"e"]) for entry_id, fields in rows]
+    frames = [wire.event_frame(entry_id, fields[b"e"]) for entry_id, fields in rows]
     return [json.loads(frame.decode().partition("data: ")[2]) for frame in frames]
 
 

@@ -53,7 +53,7 @@ def example(event: EventType) -> dict[str, Any]:
     payload = WRITTEN_BY_APPLICATIONS[event.name]
     scope = {"kind": event.scope, "id": "7"}
     body = encode_body("alice", event.name, payload, scope=scope, max_bytes=16_384)
-    return frame_event(wire.event_frame("1-0", body.encode()))
+    return frame_event(wire.event_frame(b"1-0", body.encode()))
 
 
 def test_the_lifecycle_emits_the_types_of_the_catalogue_and_no_others() -> None:

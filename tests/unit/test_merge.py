@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shared import wire
-from shared.user_stream import Entry, Page, Status
+from shared.pages import Page, page_of
 from web.merge import RECENT_BYTES, Merge, State, Tail
 
 CAP = 4
@@ -47,22 +47,22 @@ class Journal:
         self.life += 1
 
     def read_after(self, cursor: str, limit: int) -> Page:
-        if not self.entries:
-            status = Status.OK if cursor == "0-0" else Status.JOURNAL_RESET
-            return Page(status, "0-0", None, [], False)
-        edge = self.entries[0][0]
-        known = cursor == edge or any(cursor == entry_id for _, entry_id in self.entries)
-        status, start = Status.OK, cursor
-        if not known:
-            before = wire.cursor_key(cursor) < wire.cursor_key(edge)
-            status, start = (Status.TRIMMED if before else Status.JOURNAL_RESET), edge
-        rest = [i for _, i in self.entries if wire.cursor_key(i) > wire.cursor_key(start)]
-        page = [Entry(i, frame(i)) for i in rest[:limit]]
-        return Page(status, start, self.entries[0][1], page, len(rest) > limit)
+        """Asks as Redis is asked."""
+        after = [row(*e) for e in self.entries if wire.cursor_key(e[1]) > wire.cursor_key(cursor)]
+        oldest = [row(*e) for e in self.entries[:1]]
+        at_cursor = [row(*e) for e in self.entries if e[1] == cursor]
+        return page_of(cursor, limit, oldest, at_cursor, after[: limit + 1])
+
+
+BODY = b'{"type":"t"}'
+
+
+def row(prev: str, entry_id: str) -> tuple[bytes, list[bytes]]:
+    return entry_id.encode(), [b"p", prev.encode(), b"t", b"", b"e", BODY]
 
 
 def frame(entry_id: str) -> bytes:
-    return wire.event_frame(entry_id, b'{"type":"t"}')
+    return wire.event_frame(entry_id.encode(), BODY)
 
 
 class Client:
@@ -164,7 +164,7 @@ class World(RuleBasedStateMachine):
     def read(self, number: int) -> None:
         client = self.clients[number]
         if client.merge.state is State.CATCHING_UP and not client.reading and not client.unsent:
-            page = self.journal.read_after(client.merge.position, client.merge.want)
+            page = self.journal.read_after(client.merge.position, client.merge.want(200))
             self.under_way.append(Reply(client, page, self.journal.life))
             client.reading = True
 
@@ -271,7 +271,7 @@ class One:
 def pages(journal: Journal, merge: Merge) -> int:
     sent = 0
     while merge.state is State.CATCHING_UP:
-        sent += merge.page(journal.read_after(merge.position, merge.want)).count(b"data:")
+        sent += merge.page(journal.read_after(merge.position, merge.want(200))).count(b"data:")
     return sent
 
 

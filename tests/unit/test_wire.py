@@ -40,7 +40,7 @@ def test_cursors_are_ordered_as_numbers() -> None:
 
 
 def test_an_events_frame_has_the_id_spliced_in_first() -> None:
-    frame = wire.event_frame("5-1", b'{"type":"a.b","payload":{"list":[]}}')
+    frame = wire.event_frame(b"5-1", b'{"type":"a.b","payload":{"list":[]}}')
     assert frame == b'id: 5-1\ndata: {"id":"5-1","type":"a.b","payload":{"list":[]}}\n\n'
 
 

@@ -1,14 +1,13 @@
--- open: lets a connection in, and gives it its first page; or says why not and when to come back.
+-- admit: lets a connection in, or says why not and when to come back.
 -- include: append_entry
--- include: page
 -- KEYS  1 connections (zset: connection id by the end of its lease, ms)
 --       2 connection details (hash: '<id>' JSON of what was known at the start, '<id>.at' a cursor
 --         and whether it lags, as of the last renewal)
 --       3 replay (counter)  4 user stream
 -- ARGV  1 connection id  2 lease ms  3 most connections, 0 for any number
 --       4 most replays in a window, 0 for any number  5 window ms
---       6 cursor, '' for none: live from the end  7 limit of the page  8 details as JSON
--- Returns {'ok', last id or a page}, {'connections', ms until a lease may end} or
+--       6 cursor, '' for none: nothing is replayed  7 details as JSON
+-- Returns {'ok', the stream's last id}, {'connections', ms until a lease may end} or
 -- {'replays', ms until the window ends}. A refusal charges nothing and renews nothing. The window
 -- is fixed: it begins with its first replay.
 
@@ -31,16 +30,9 @@ if cursor ~= '' and budget > 0 then
   end
   if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ARGV[5]) end
 end
-local answer, at
-if cursor == '' then
-  answer = last_id(KEYS[4])
-  at = answer
-else
-  answer = read_page(KEYS[4], cursor, tonumber(ARGV[7]))
-  at = answer[2]
-end
+local last = last_id(KEYS[4])
 redis.call('ZADD', KEYS[1], now + lease, id)
-redis.call('HSET', KEYS[2], id, ARGV[8], id .. '.at', at .. ' 0')
+redis.call('HSET', KEYS[2], id, ARGV[7], id .. '.at', (cursor == '' and last or cursor) .. ' 0')
 redis.call('PEXPIRE', KEYS[1], lease)
 redis.call('PEXPIRE', KEYS[2], lease)
-return {'ok', answer}
+return {'ok', last}
