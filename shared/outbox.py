@@ -19,8 +19,9 @@ from typing import Any
 
 import redis
 
+from shared.connections import AnyRedis, app_redis
 from shared.errors import EventStreamError
-from shared.steps import Step, is_away, step_client
+from shared.steps import Step, is_away
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Outbox:
 
     def __init__(
         self,
-        client: Callable[[], redis.Redis],
+        client: Callable[[], AnyRedis],
         limit: int = LIMIT,
         limit_bytes: int = LIMIT_BYTES,
     ) -> None:
@@ -139,7 +140,7 @@ def _summary(steps: deque[Step]) -> str:
 @cache
 def outbox() -> Outbox:
     """Returns this process's outbox. A forked child has its own: its parent keeps what waits."""
-    return Outbox(step_client)
+    return Outbox(app_redis)
 
 
 def _close_at_exit() -> None:

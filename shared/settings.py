@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         return self.database_url or _missing("DATABASE_URL", "postgresql://user@localhost/app")
 
     @property
+    def publish_command(self) -> str:
+        """What announces on a channel: on a cluster within the shard, `SPUBLISH`."""
+        return "SPUBLISH" if self.redis_cluster else "PUBLISH"
+
+    @property
     def broker_url(self) -> str | None:
         """The URL of Celery's broker: `CELERY_BROKER_URL`, else `REDIS_URL`."""
         return self.celery_broker_url or self.redis_url

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-
-from redis.asyncio.connection import AbstractConnection
+from functools import partial
 
 from shared import wire
-from shared.connections import link_pool
 from shared.pages import Page, most_entries
 from shared.settings import Settings
 from web.admission import Place, read_after
 from web.hub import Hub, Topic
 from web.merge import Merge
 from web.reader import Reader
-from web.servers import OneServer
+from web.servers import OneServer, Servers
+from web.shards import Shards
 from web.wheel import Wheel
 
 TICKS_PER_KEEPALIVE = 20
@@ -30,8 +29,7 @@ class Delivery:
         self.keepalive_seconds = settings.sse_keepalive_seconds
         self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
-        self._pool = link_pool(settings.require_redis_url())
-        self.hub = Hub(lambda hub: OneServer(self._connect, hub))
+        self.hub = Hub(partial(_servers, settings))
         tick_seconds = min(self.keepalive_seconds / TICKS_PER_KEEPALIVE, LONGEST_TICK_SECONDS)
         self._wheel: Wheel[Reader] = Wheel(Reader.due, tick_seconds)
 
@@ -56,7 +54,7 @@ class Delivery:
         self._wheel.stop()
         await self.hub.aclose()
 
-    async def _connect(self) -> AbstractConnection:
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        await connection.connect()  # type: ignore[no-untyped-call]
-        return connection
+
+def _servers(settings: Settings, hub: Hub) -> Servers:
+    url = settings.require_redis_url()
+    return Shards(url, hub) if settings.redis_cluster else OneServer(url, hub)

@@ -100,8 +100,16 @@ class Hub:
             del self._topics[topic.name.encode()]
             self._servers.unsubscribe(topic.name)
 
+    async def ready(self) -> None:
+        """Returns once it is known where topics are; raises RedisUnavailable."""
+        await self._servers.ready()
+
     def link(self, topic: str) -> Link:
-        """The link to the server that holds a topic and all other keys of its user."""
+        """The link to the server that holds a topic and all other keys of its user.
+
+        Raises:
+            RedisUnavailable: there is none just now.
+        """
         return self._servers.link(topic)
 
     @property

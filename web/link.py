@@ -46,6 +46,7 @@ class Link(asyncio.Protocol):
     Args:
         connect: makes an authenticated redis-py connection that speaks RESP3.
         on_push: takes each announcement: channel and data.
+        on_moved: takes each channel whose sharded subscription ended: asked for, or moved away.
         on_pause: called when all that was received at once has been taken.
         on_up: called when the connection stands, to subscribe on it.
         on_down: called when it is lost: announcements may be missed from here on.
@@ -59,12 +60,14 @@ class Link(asyncio.Protocol):
         on_pause: Callable[[], None],
         on_up: Callable[[], None],
         on_down: Callable[[], None],
+        on_moved: Callable[[bytes], None] | None = None,
     ) -> None:
         self._connect = connect
         self._on_push = on_push
         self._on_pause = on_pause
         self._on_up = on_up
         self._on_down = on_down
+        self._on_moved = on_moved
         self._loop = asyncio.get_running_loop()
         self._connection: AbstractConnection | None = None  # kept: its end would close the socket
         self._transport: asyncio.Transport | None = None
@@ -138,8 +141,12 @@ class Link(asyncio.Protocol):
         deadline = self._loop.time() + ANSWER_SECONDS
         while self._replies and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
-        self._task.cancel()
+        self.close()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def close(self) -> None:
+        """Ends the connection, for good."""
+        self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket held: announcements and replies, in order."""
@@ -149,8 +156,7 @@ class Link(asyncio.Protocol):
         try:
             while (message := parser.gets()) is not _NOTHING and self._transport is not None:
                 if isinstance(message, hiredis.PushNotification):
-                    if message[0] in (b"message", b"smessage"):
-                        self._on_push(message[1], message[2])
+                    self._take_push(message)
                 else:
                     self._take_reply(message)
         except hiredis.ProtocolError as error:
@@ -160,6 +166,12 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Makes `_run` connect again."""
         self._lost.set()
+
+    def _take_push(self, message: Sequence[bytes]) -> None:
+        if message[0] in (b"message", b"smessage"):
+            self._on_push(message[1], message[2])
+        elif message[0] == b"sunsubscribe" and self._on_moved is not None:
+            self._on_moved(message[1])
 
     def _take_reply(self, message: Any) -> None:
         if isinstance(message, hiredis.ReplyError):

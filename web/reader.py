@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from shared import wire
 from shared.errors import RedisUnavailable
 from web.admission import Place
-from web.link import Link
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
 
@@ -196,18 +195,20 @@ class Reader:
         try:
             page = await self._delivery.read_after(self.place, self.merge, self._topic)
         except RedisUnavailable:
-            await self._wait_for_redis(self.place.link)
+            await self._wait_for_redis()
             return b""
         return self.merge.page(page)
 
-    async def _wait_for_redis(self, link: Link) -> None:
+    async def _wait_for_redis(self) -> None:
         """The cursor stays, and the client hears that the stream lives."""
         await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
         try:
             async with asyncio.timeout(self._delivery.keepalive_seconds):
-                await link.up.wait()
+                await self.place.link.up.wait()
         except TimeoutError:
             await self._write(self._outlet.write(wire.KEEPALIVE))
+        except RedisUnavailable:
+            return  # its shard is not known; the next try is soon
 
     async def _write(self, writing: Awaitable[None]) -> None:
         async with asyncio.timeout(self._delivery.settings.sse_write_timeout_seconds):
