@@ -109,9 +109,18 @@ class Link(asyncio.Protocol):
         """
         await self._until_up()
         answer: asyncio.Future[T] = self._loop.create_future()
+        refusals: list[Any] = []  # that of a command says more than EXEC's
+
+        def queued(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                refusals.append(reply)
+
+        def done(reply: Any) -> None:
+            _settle(answer, take, refusals[0] if refusals else reply)
+
         for command in (("MULTI",), *commands):
-            self._send(command, _ignore)
-        self._send(("EXEC",), partial(_settle, answer, take))
+            self._send(command, queued)
+        self._send(("EXEC",), done)
         return await answer
 
     def post(
