@@ -49,17 +49,21 @@ def app_redis() -> AnyRedis:
     """
     settings = get_settings()
     url = settings.require_redis_url()
-    return cluster_client(url) if settings.redis_cluster else redis_client(url)
+    return _cluster_client(os.getpid(), url) if settings.redis_cluster else redis_client(url)
 
 
-def cluster_client(url: str) -> ClusterClient:
-    """Returns a client of a Redis Cluster, as quick to fail; it knows the shards by now.
+def cluster_client(url: str, **options: Any) -> ClusterClient:
+    """Returns a new client of a Redis Cluster, which knows the shards by now.
+
+    Args:
+        url: a node's.
+        options: redis-py's, where the client is not to be as quick to fail as others.
 
     Raises:
         redis.ConnectionError: no node can be reached.
     """
     try:
-        return _cluster_client(os.getpid(), url)
+        return ClusterClient(url=url, **{**_quick(), **options})
     except redis.exceptions.RedisClusterException as error:
         raise redis.ConnectionError(str(error)) from error
 
@@ -77,7 +81,7 @@ class ClusterClient(redis.RedisCluster):
 
 @cache
 def _cluster_client(pid: int, url: str) -> ClusterClient:
-    return ClusterClient(url=url, **_quick())
+    return cluster_client(url)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from shared import keys
 from shared.connections import app_redis
@@ -21,7 +23,15 @@ from tests.commands import wait_until
 from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import Reader, watch
+from worker.cli.following import follow_journal
+from worker.cli.main import main
 
+# Celery has no transport for a cluster, and its servers are not used here.
+SETTINGS = {
+    "REDIS_CLUSTER": "true",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0",
+}
 USERS = [f"user-{number}" for number in range(9)]
 
 
@@ -45,7 +55,7 @@ def cluster(shards: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def server(cluster: Cluster) -> Iterator[WebServer]:
-    settings = {"REDIS_CLUSTER": "true", "AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET}
+    settings = {**SETTINGS, "AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET}
     with web_server("asgi", cluster.url, SSE_KEEPALIVE_SECONDS="0.5", **settings) as server:
         yield server
 
@@ -81,6 +91,14 @@ def test_every_user_is_served_from_their_shard(cluster: Cluster, server: WebServ
         client = app_redis()
         assert all(client.zcard(keys.connections(user)) == 1 for user in USERS)
     wait_until(lambda: not any(client.exists(keys.connections(u)) for u in USERS), "given back")
+
+
+def test_the_commands_find_a_users_shard(cluster: Cluster) -> None:
+    for user in USERS:
+        done = CliRunner().invoke(main, ["publish", user, "test.event", '{"n": 7}'])
+        assert done.exit_code == 0, done.output
+        line = next(follow_journal(cluster.url, user, "0-0"))
+        assert json.loads(line)["payload"] == {"n": 7}
 
 
 def test_a_run_is_accepted_on_its_users_shard(cluster: Cluster) -> None:
@@ -136,7 +154,7 @@ def test_streams_follow_a_slot_that_moves(cluster: Cluster, server: WebServer) -
 
 def test_a_cluster_that_is_away_is_never_an_empty_success() -> None:
     with (
-        web_server("asgi", "redis://127.0.0.1:1/0", REDIS_CLUSTER="true") as server,
+        web_server("asgi", "redis://127.0.0.1:1/0", **SETTINGS) as server,
         watch(server.url) as reader,
     ):
         reader.response.read()
