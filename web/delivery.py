@@ -11,10 +11,9 @@ from shared.settings import Settings
 from web.admission import Place, read_after
 from web.hub import Hub, Topic
 from web.merge import Merge
-from web.reader import Reader
 from web.servers import OneServer, Servers
 from web.shards import Shards
-from web.wheel import Wheel
+from web.wheel import Timed, Wheel
 
 TICKS_PER_KEEPALIVE = 20
 LONGEST_TICK_SECONDS = 0.25
@@ -31,11 +30,11 @@ class Delivery:
         self.now = asyncio.get_running_loop().time
         self.hub = Hub(partial(_servers, settings))
         tick_seconds = min(self.keepalive_seconds / TICKS_PER_KEEPALIVE, LONGEST_TICK_SECONDS)
-        self._wheel: Wheel[Reader] = Wheel(Reader.due, tick_seconds)
+        self._wheel = Wheel(tick_seconds)
 
-    def watch(self, reader: Reader) -> None:
-        """Has a reader do what is due, from now on."""
-        self._wheel.add(reader, min(reader.renew_at, reader.expires_at))
+    def watch(self, reader: Timed, when: float) -> None:
+        """Has a reader do what is due at a time, and from then on."""
+        self._wheel.add(reader, when)
 
     async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
         """The next page of a user's stream; see `admission.read_after`."""

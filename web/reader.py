@@ -11,17 +11,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared import wire
 from shared.errors import RedisUnavailable
 from web.admission import Place
+from web.delivery import Delivery
+from web.hub import Topic
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
-
-if TYPE_CHECKING:
-    from web.delivery import Delivery
-    from web.hub import Topic
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +44,16 @@ class Reader:
 
     __slots__ = (
         "_delivery",
+        "_expires_at",
         "_last_words",
         "_outlet",
         "_released",
+        "_renew_at",
         "_task",
         "_topic",
         "_wrote_at",
-        "expires_at",
         "merge",
         "place",
-        "renew_at",
     )
 
     def __init__(
@@ -70,8 +68,8 @@ class Reader:
         now = delivery.now()
         self.place = place
         self.merge = merge
-        self.expires_at = expires_at
-        self.renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
+        self._expires_at = expires_at
+        self._renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
         self._wrote_at = now
         self._delivery = delivery
         self._topic = topic
@@ -93,7 +91,7 @@ class Reader:
         Args:
             receive: ASGI's; says `http.disconnect` when the client has left.
         """
-        self._delivery.watch(self)
+        self._delivery.watch(self, min(self._renew_at, self._expires_at))
         try:
             await self._follow(None)
             if self._outlet.can_abort:
@@ -135,15 +133,15 @@ class Reader:
         now = self._delivery.now()
         if self._released or self._last_words is not None:
             return None
-        if now >= self.expires_at:
+        if now >= self._expires_at:
             self.end(wire.EXPIRED + wire.retry_frame(*wire.RETRY_MS))
             return None
         keepalive_seconds = self._delivery.keepalive_seconds
         live = self.merge.state is State.LIVE
         silent_since = max(self._wrote_at, self._topic.wrote_at)
         is_silent = live and now - silent_since >= keepalive_seconds
-        if now >= self.renew_at - (keepalive_seconds / 2 if is_silent else 0):
-            self.renew_at = now + keepalive_seconds
+        if now >= self._renew_at - (keepalive_seconds / 2 if is_silent else 0):
+            self._renew_at = now + keepalive_seconds
             self.place.renew(
                 self.merge.position,
                 lags=not live,
@@ -153,8 +151,8 @@ class Reader:
         if is_silent:
             self._wrote_at = silent_since = now
             self.send_now(KEEPALIVE)
-        next_word = silent_since + keepalive_seconds if live else self.renew_at
-        return min(self.renew_at, next_word, self.expires_at)
+        next_word = silent_since + keepalive_seconds if live else self._renew_at
+        return min(self._renew_at, next_word, self._expires_at)
 
     def _start(self, unfinished: Awaitable[None] | None) -> None:
         self._task = asyncio.ensure_future(self._follow(unfinished))
