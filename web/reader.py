@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from shared import wire
@@ -27,7 +28,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 KEEPALIVE = body(wire.KEEPALIVE)
 END_SECONDS = 1.0  # for the last words to a client
-AGAIN_SECONDS = (0.05, 0.3)
+AGAIN_SECONDS = (0.3, 1.5)
 
 
 class Reader:
@@ -198,15 +199,19 @@ class Reader:
         return self.merge.page(page)
 
     async def _wait_for_redis(self) -> None:
-        """The cursor stays, and the client hears that the stream lives."""
-        await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
-        try:
-            async with asyncio.timeout(self._delivery.keepalive_seconds):
-                await self.place.link.up.wait()
-        except TimeoutError:
+        """The cursor stays, and the client hears every now and then that the stream lives."""
+        is_up = asyncio.Event()
+        with suppress(RedisUnavailable):  # else its shard is not known
+            is_up = self.place.link.up
+        again_seconds = random.uniform(*AGAIN_SECONDS)
+        if is_up.is_set():  # it refuses, as while it loads its data
+            await asyncio.sleep(again_seconds)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(again_seconds):
+                    await is_up.wait()
+        if self._delivery.now() - self._wrote_at >= self._delivery.keepalive_seconds:
             await self._write(self._outlet.write(wire.KEEPALIVE))
-        except RedisUnavailable:
-            return  # its shard is not known; the next try is soon
 
     async def _write(self, writing: Awaitable[None]) -> None:
         async with asyncio.timeout(self._delivery.settings.sse_write_timeout_seconds):
