@@ -47,9 +47,10 @@ class Resp(asyncio.Protocol):
         self._on_lost = on_lost
         self._parser = hiredis.Reader(notEnoughData=_NOTHING)
         self._replies: deque[TakeReply] = deque()
-        self._now = asyncio.get_running_loop().time
+        self._unsent: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
         self._is_lost = False
-        self.heard_at = self._now()  # or when it began to owe a reply
+        self.heard_at = self._loop.time()  # or when it began to owe a reply
         writer = connection._writer
         assert writer is not None
         self._transport = cast(asyncio.Transport, writer.transport)
@@ -63,18 +64,18 @@ class Resp(asyncio.Protocol):
     @property
     def silence_seconds(self) -> float:
         """How long nothing has been heard, and a reply may have been due."""
-        return self._now() - self.heard_at
+        return self._loop.time() - self.heard_at
 
     def send(self, command: Sequence[Any], take: TakeReply) -> None:
         """Sends a command; `take` gets its reply, or the error in its place."""
         if not self._replies:
-            self.heard_at = self._now()
+            self.heard_at = self._loop.time()
         self._replies.append(take)
-        self._transport.write(hiredis.pack_command(tuple(map(_plain, command))))
+        self._write(tuple(map(_plain, command)))
 
     def push(self, command: Sequence[Any]) -> None:
         """Sends a command that is answered by pushes only: a subscription, or its end."""
-        self._transport.write(hiredis.pack_command(tuple(command)))
+        self._write(tuple(command))
 
     def lose(self, why: str) -> None:
         """Ends the connection; whoever waits for a reply learns that none will come."""
@@ -89,7 +90,7 @@ class Resp(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket held."""
-        self.heard_at = self._now()
+        self.heard_at = self._loop.time()
         parser = self._parser
         parser.feed(data)
         try:
@@ -105,6 +106,17 @@ class Resp(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Says so."""
         self.lose(str(exc or "it was closed"))
+
+    def _write(self, command: tuple[Any, ...]) -> None:
+        """Has a command sent with all others of this turn of the loop, in one write."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(hiredis.pack_command(command))
+
+    def _flush(self) -> None:
+        data, self._unsent = b"".join(self._unsent), []
+        if not self._is_lost:
+            self._transport.write(data)
 
     def _take_reply(self, message: Any) -> None:
         if isinstance(message, hiredis.ReplyError):
