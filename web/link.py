@@ -242,7 +242,10 @@ class Link(asyncio.Protocol):
         self._down_since = self._loop.time()
         self.up.clear()
         transport.abort()
-        self._connection = None
+        if self._connection is not None:
+            # Else redis-py warns of it when it is collected.
+            self._connection._close()  # type: ignore[no-untyped-call]
+            self._connection = None
         replies, self._replies = self._replies, deque()
         for reply in replies:
             reply(RedisUnavailable())
