@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,7 +43,7 @@ class Follower:
     async def run(self) -> None:
         """Follows until it is cancelled."""
         loop = asyncio.get_running_loop()
-        host, port = self._address.hostname, self._address.port
+        host, port = self._address.hostname or "", self._address.port or 80
         while True:
             try:
                 transport, answer = await loop.create_connection(lambda: _Answer(self), host, port)
@@ -159,5 +160,5 @@ def deviation(followers: Sequence[Follower], journals: dict[str, list[str]]) -> 
         lost += len(place.keys() - set(follower.ids))
         doubled += len(follower.ids) - len(set(follower.ids))
         way = [place.get(entry_id, -1) for entry_id in follower.ids]
-        out_of_order += sum(after < before for before, after in zip(way, way[1:], strict=False))
+        out_of_order += sum(after < before for before, after in pairwise(way))
     return Deviation(lost, doubled, out_of_order)

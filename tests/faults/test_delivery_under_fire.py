@@ -183,11 +183,11 @@ def test_a_connection_to_redis_that_only_looks_open_is_given_up(
 
 def test_a_failover_costs_no_event(client: redis.Redis, redis_server: RunningRedis) -> None:
     with some_streams(redis_server, SSE_KEEPALIVE_SECONDS="0.5") as (_, followers, publisher):
-        client.replicaof("127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        client.replicaof("127.0.0.1", "1")
         try:
             wait_until(lambda: len(outbox()) > 2 * FEW_PER_SECOND, "events that wait")
         finally:
-            client.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+            client.replicaof("NO", "ONE")
         assert_all_received(client, followers, publisher)
 
 
