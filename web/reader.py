@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared import wire
@@ -211,10 +212,10 @@ class Reader:
     async def _wait_for_redis(self, link: Link) -> None:
         """The cursor stays, and the client hears that the stream lives."""
         await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._delivery.keepalive_seconds):
                 await link.up.wait()
-        except TimeoutError:
+        if self._delivery.now() - self._wrote_at >= self._delivery.keepalive_seconds:
             await self._write(self._outlet.write(wire.KEEPALIVE))
 
     async def _write(self, writing: Awaitable[None]) -> None:
