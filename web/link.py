@@ -34,6 +34,7 @@ _TICK_SECONDS = 0.25
 _NOTHING = object()
 # Refusals that no reply slot is waiting for, or that mean another server must be asked.
 _MISPLACED = ("MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
+_MISPLACED_STEP = "-READONLY "  # how Redis 6 puts it where a step's own write is refused
 
 T = TypeVar("T")
 _Reply = Callable[[Any], None]
@@ -95,7 +96,7 @@ class Link(asyncio.Protocol):
 
         def settle(value: Any) -> None:
             try:
-                result = take(_checked(value))
+                result = take(checked(value))
             except Exception as error:  # whoever waits gets it
                 if not answer.done():
                     answer.set_exception(error)
@@ -159,7 +160,8 @@ class Link(asyncio.Protocol):
     def _take_reply(self, message: Any) -> None:
         if isinstance(message, hiredis.ReplyError):
             text = str(message)
-            if text.startswith(_MISPLACED) or not self._replies or "channel" in text:
+            is_misplaced = text.startswith(_MISPLACED) or _MISPLACED_STEP in text
+            if is_misplaced or not self._replies or "channel" in text:
                 # A refused subscription has no reply slot: the replies no longer match.
                 self._drop(text)
                 return
@@ -261,8 +263,8 @@ def _ignore(value: Any) -> None:
         log.warning("Redis refused: %s", value)
 
 
-def _checked(value: Any) -> Any:
-    """The reply, if it is none of an error."""
+def checked(value: Any) -> Any:
+    """The reply; raises what it tells of, RedisUnavailable where Redis can't do it just now."""
     if isinstance(value, hiredis.ReplyError):
         refused = redis.ResponseError(str(value))
         raise RedisUnavailable(str(value)) if is_away(refused) else refused
