@@ -27,6 +27,7 @@ from tests.sse import watch
 USER = "local"
 VISITORS = 200
 NO_LIMITS = {"SSE_MAX_CONCURRENT_PER_USER": "0", "EVENTS_REPLAY_BUDGET_REQUESTS_PER_WINDOW": "0"}
+NO_TIMERS = {"SSE_KEEPALIVE_SECONDS": "3600", "SSE_WRITE_TIMEOUT_SECONDS": "3600"}
 REQUEST = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n"
 
 
@@ -84,8 +85,7 @@ def wait_until_nothing_is_left(client: redis.Redis) -> None:
 def test_visitors_that_leave_at_any_moment_leave_nothing_behind(
     client: redis.Redis, redis_url: str, face: str
 ) -> None:
-    # So long a keepalive that nothing is given back because a lease has ended.
-    with web_server(face, redis_url, SSE_KEEPALIVE_SECONDS="60", **NO_LIMITS) as web:
+    with web_server(face, redis_url, **NO_TIMERS, **NO_LIMITS) as web:
         with watch(web.url, "0") as reader:
             reader.block()
         wait_until_nothing_is_left(client)
@@ -130,7 +130,7 @@ def tasks_of(loop: asyncio.AbstractEventLoop) -> set[str]:
 def test_visitors_that_leave_at_any_moment_leave_no_task_behind(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"SSE_KEEPALIVE_SECONDS": "60", **NO_LIMITS}.items():
+    for name, value in {**NO_TIMERS, **NO_LIMITS}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
