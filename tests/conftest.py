@@ -8,10 +8,11 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ from shared.connections import close_pools
 from shared.migrate import migrate
 from shared.settings import Settings, get_settings
 from tests.commands import eventstream
-from worker.cli.children import stop
+from worker.cli.children import Child, spawn, stop
 from worker.cli.embedded import free_port, wait_until_answering
 from worker.cli.postgres_server import PROGRAMS_VARIABLE, PostgresServer
 from worker.cli.redis_server import BINARY_VARIABLE, RedisServer
@@ -35,8 +36,11 @@ _STOP_SECONDS = 5
 class RunningRedis:
     """The session's Redis. A test that stops it starts it again, on the same port."""
 
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
+    def __init__(self, folder: Path) -> None:
+        self._appendfsync = "no"
+        self._server = RedisServer(folder, secrets.token_hex(16), durable=False, spawn=self._spawn)
+        self._server.launch()
+        wait_until_answering(self._server)
 
     @property
     def url(self) -> str:
@@ -63,6 +67,24 @@ class RunningRedis:
     def kill(self) -> None:
         """Ends it as a crash would."""
         self._server.child.kill()
+
+    @contextmanager
+    def syncing(self) -> Iterator[None]:
+        """For the block, every write that it acknowledges is on disk, also after a restart."""
+        self._sync("always")
+        try:
+            yield
+        finally:
+            self.start()
+            self._sync("no")
+
+    def _sync(self, appendfsync: str) -> None:
+        self._appendfsync = appendfsync
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set("appendfsync", appendfsync)
+
+    def _spawn(self, name: str, command: Sequence[str | Path], **more: Any) -> Child:
+        return spawn(name, [*command, "--appendfsync", self._appendfsync], **more)
 
 
 class RunningPostgres:
@@ -136,11 +158,9 @@ def _locked(folder: Path, mode: int = 0) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_server(server_folder: Path) -> Iterator[RunningRedis]:
     """A Redis of this test process's own."""
-    server = RedisServer(server_folder, secrets.token_hex(16), durable=False)
-    server.launch()
-    wait_until_answering(server)
-    yield RunningRedis(server)
-    stop([server.child], _STOP_SECONDS)
+    running = RunningRedis(server_folder)
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

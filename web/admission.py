@@ -14,13 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import redis
+
 from shared import keys
 from shared.errors import RedisUnavailable
 from shared.pages import Page, page_commands, page_of
 from shared.scripts import script
 from shared.settings import Settings
 from web.hub import Hub
-from web.link import Link
+from web.link import Link, checked
 from web.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -115,12 +117,17 @@ class Place:
         ttl_ms = settings.events_stream_ttl_seconds * 1000
 
         def take(reply: Any) -> None:
-            if isinstance(reply, Exception):
-                log.info("a place could not be renewed (%s)", reply)
-                return
-            observe(reply[0].decode())
-            if reply[1]:
-                is_over()
+            try:
+                last_id, is_ended = checked(reply)
+            except RedisUnavailable as error:
+                log.info("a place could not be renewed (%s)", error)
+            except redis.ResponseError as error:
+                log.warning("a place can't be renewed (%s)", error)
+                observe("")  # where the journal ends is not known: whoever is live reads it
+            else:
+                observe(last_id.decode())
+                if is_ended:
+                    is_over()
 
         args = [self.id, lease_ms(settings), ttl_ms, f"{cursor} {int(lags)}", self._details]
         with suppress(RedisUnavailable):  # the next one is soon enough

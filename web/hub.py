@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from web.servers import Servers
 
 log = logging.getLogger(__name__)
 
+_IS_ID = re.compile(rb"\d+-\d+").fullmatch
 END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
 
 
@@ -75,8 +77,11 @@ class Topic:
 
     def flush(self, now: float) -> None:
         """Sends what was announced to every live reader, in one write each."""
+        frames = self.tail.take()
+        if not frames:
+            return  # nothing new: silence goes on
         self.wrote_at = now
-        message = body(self.tail.take())
+        message = body(frames)
         for reader in list(self.tail.live):
             reader.send_now(message)
 
@@ -141,6 +146,8 @@ class Hub:
             return
         try:
             prev, entry_id, frame = data.split(b" ", 2)
+            if not _IS_ID(entry_id):
+                raise ValueError(entry_id)
             sent_back = topic.tail.announce(prev.decode("ascii"), entry_id.decode("ascii"), frame)
         except ValueError:
             log.warning("an announcement of another form is left out: %.60r", data)

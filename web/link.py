@@ -229,13 +229,13 @@ def _settle(answer: asyncio.Future[T], take: Callable[[Any], T], value: Any) -> 
     if answer.done():
         return  # nobody waits any more
     try:
-        answer.set_result(take(_checked(value)))
+        answer.set_result(take(checked(value)))
     except Exception as error:  # whoever waits gets it
         answer.set_exception(error)
 
 
-def _checked(value: Any) -> Any:
-    """The reply, if it is no error and holds none."""
+def checked(value: Any) -> Any:
+    """The reply; raises what it tells of, RedisUnavailable where Redis can't do it just now."""
     for each in (value, *value) if isinstance(value, list) else (value,):
         if isinstance(each, hiredis.ReplyError):
             refused = redis.ResponseError(str(each))

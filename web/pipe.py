@@ -7,6 +7,7 @@ What waits in it is bounded by bytes.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections import deque
@@ -25,16 +26,17 @@ class Pipe:
 
     Args:
         portal: to the loop.
-        connection: the client's socket, if known: watched for its end, and cut by `abort`.
+        connection: the client's socket, if known: watched for its end, and cut by `abort`. It is
+            duplicated: Werkzeug, when the client has reset the connection, closes it and doesn't
+            call `close()`, and its number is soon another's.
     """
 
     def __init__(self, portal: BlockingPortal, connection: socket.socket | None) -> None:
         self._portal = portal
-        self._connection = connection
+        self._connection = _duplicate(connection)
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._ended = False
-        self._descriptor = -1  # of the connection, while it is watched
         self._changed = threading.Condition()
         self._space = asyncio.Event()
         self._left = asyncio.Event()
@@ -70,13 +72,14 @@ class Pipe:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """On the loop: notices for the length of the block that the client leaves."""
-        if self._connection is not None and self._connection.fileno() >= 0:
-            self._descriptor = self._connection.fileno()
-            asyncio.get_running_loop().add_reader(self._descriptor, self._look)
+        if self._connection is not None:
+            asyncio.get_running_loop().add_reader(self._connection, self._look)
         try:
             yield
         finally:
             self._let_go()
+            if self._connection is not None:
+                self._connection.close()
 
     def next_message(self) -> Message | None:
         """In the thread: waits for the next message; None after the last."""
@@ -115,10 +118,8 @@ class Pipe:
         self._end()
 
     def _unwatch(self) -> None:
-        """Before the server closes the socket: its number may be another's soon."""
-        if self._descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-            self._descriptor = -1
+        if self._connection is not None and self._connection.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._connection)
 
     def _end(self) -> None:
         with self._changed:
@@ -133,10 +134,14 @@ class Pipe:
             has_left = self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
             return
-        except ValueError:  # TLS: its bytes can't be looked at
-            has_left = False
         except OSError:
             has_left = True
         self._unwatch()  # what else it sent is not ours to read
         if has_left:
             self._end()
+
+
+def _duplicate(connection: socket.socket | None) -> socket.socket | None:
+    if connection is None or connection.fileno() < 0:
+        return None
+    return socket.socket(fileno=os.dup(connection.fileno()))  # also of TLS, whose bytes it sees

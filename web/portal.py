@@ -19,6 +19,8 @@ from web.pipe import Pipe
 from web.request import Request
 from web.stream import open_user_events
 
+CLIENT_GONE = 499  # nobody is there to read it; nginx's number
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -42,7 +44,7 @@ def answer_user_events(request: Request, connection: socket.socket | None) -> An
     start = pipe.next_message()
     if start is None:
         task.result()  # raises what ended the driver
-        raise RuntimeError("the driver ended without an answer")
+        return Answer(CLIENT_GONE, [], pipe)
     headers = [(name.decode(), value.decode()) for name, value in start["headers"]]
     return Answer(start["status"], headers, pipe)
 

@@ -187,8 +187,10 @@ class Reader:
                     frames = await self._next_page()
             if frames:
                 await self._write(self._outlet.write(frames))
-        async with asyncio.timeout(END_SECONDS):
-            await self._outlet.finish(self._last_words)
+        await self._write(self._outlet.finish(self._last_words))
+        # It may have to wait behind what a client does not read.
+        timeout_seconds = self._delivery.settings.sse_write_timeout_seconds
+        asyncio.get_running_loop().call_later(timeout_seconds, self._cut)
 
     async def _next_page(self) -> bytes:
         try:

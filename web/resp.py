@@ -19,6 +19,7 @@ from shared.errors import RedisUnavailable
 _NOTHING = object()
 # Refusals that mean another server has to be asked.
 _ELSEWHERE = ("MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
+_STEP_ELSEWHERE = "-READONLY "  # how Redis 6 puts it where a step's own write is refused
 
 TakeReply = Callable[[Any], None]
 
@@ -27,7 +28,7 @@ class Resp(asyncio.Protocol):
     """One connection, from when redis-py has authenticated it until it is lost.
 
     Args:
-        connection: redis-py's; kept, since its end would close the socket.
+        connection: redis-py's; its socket is taken over.
         on_push: takes what Redis says unasked, such as an announcement.
         on_pause: called when all that was received at once has been taken.
         on_lost: called once, with the reason.
@@ -41,7 +42,6 @@ class Resp(asyncio.Protocol):
         on_pause: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._connection = connection
         self._on_push = on_push
         self._on_pause = on_pause
         self._on_lost = on_lost
@@ -53,6 +53,8 @@ class Resp(asyncio.Protocol):
         self.heard_at = self._loop.time()  # or when it began to owe a reply
         writer = connection._writer
         assert writer is not None
+        connection._writer = None  # else redis-py warns of it when it is collected
+        self._writer = writer  # kept: its end would close the socket
         self._transport = cast(asyncio.Transport, writer.transport)
         self._transport.set_protocol(self)
 
@@ -121,8 +123,9 @@ class Resp(asyncio.Protocol):
     def _take_reply(self, message: Any) -> None:
         if isinstance(message, hiredis.ReplyError):
             text = str(message)
+            is_elsewhere = text.startswith(_ELSEWHERE) or _STEP_ELSEWHERE in text
             # A refused subscription has no place among the replies: they no longer match.
-            if text.startswith(_ELSEWHERE) or "channel" in text or not self._replies:
+            if is_elsewhere or "channel" in text or not self._replies:
                 self.lose(text)
                 return
         self._replies.popleft()(message)
