@@ -36,8 +36,10 @@ class Delivery:
         self._wheel: Wheel[Reader] = Wheel(Reader.due, tick_seconds)
 
     def watch(self, reader: Reader) -> None:
-        """Has a reader do what is due, from now on."""
+        """Has a reader do what is due, from now on; ends it where the process is stopping."""
         self._wheel.add(reader, min(reader.renew_at, reader.expires_at))
+        if self.draining:
+            _send_away(reader)
 
     async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
         """The next page of a user's stream; see `admission.read_after`."""
@@ -49,7 +51,7 @@ class Delivery:
         self.draining = True
         for topic in self.hub.topics:
             for reader in list(topic.readers):
-                reader.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
+                _send_away(reader)
 
     async def aclose(self) -> None:
         """Ends the links to Redis."""
@@ -60,3 +62,7 @@ class Delivery:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         await connection.connect()  # type: ignore[no-untyped-call]
         return connection
+
+
+def _send_away(reader: Reader) -> None:
+    reader.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))

@@ -66,7 +66,7 @@ class Link(asyncio.Protocol):
         self._on_up = on_up
         self._on_down = on_down
         self._loop = asyncio.get_running_loop()
-        self._connection: AbstractConnection | None = None  # kept: its end would close the socket
+        self._writer: asyncio.StreamWriter | None = None  # kept: its end would close the socket
         self._transport: asyncio.Transport | None = None
         self._replies: deque[_Reply] = deque()
         self._parser = hiredis.Reader(notEnoughData=_NOTHING)
@@ -212,7 +212,8 @@ class Link(asyncio.Protocol):
     def _take_over(self, connection: AbstractConnection) -> None:
         writer = connection._writer
         assert writer is not None
-        self._connection, self._transport = connection, cast(asyncio.Transport, writer.transport)
+        connection._writer = None  # the socket is ours from here on
+        self._writer, self._transport = writer, cast(asyncio.Transport, writer.transport)
         self._parser = hiredis.Reader(notEnoughData=_NOTHING)
         self._lost.clear()
         self._heard_at = self._loop.time()
@@ -247,7 +248,7 @@ class Link(asyncio.Protocol):
         self._down_since = self._loop.time()
         self.up.clear()
         transport.abort()
-        self._connection = None
+        self._writer = None
         replies, self._replies = self._replies, deque()
         for reply in replies:
             reply(RedisUnavailable())

@@ -41,12 +41,14 @@ class Reader:
         topic: the user's, in which an interest is held; given back at the end.
         place: its place among the user's connections, taken; given back at the end.
         outlet: a response that has begun.
-        merge: where it stands.
+        merge: where it stands, once it has got `first`.
+        first: what to send it first.
         expires_at: when to end it, of the loop's clock.
     """
 
     __slots__ = (
         "_delivery",
+        "_first",
         "_last_words",
         "_outlet",
         "_released",
@@ -66,6 +68,7 @@ class Reader:
         place: Place,
         outlet: Outlet,
         merge: Merge,
+        first: bytes,
         expires_at: float,
     ) -> None:
         now = delivery.now()
@@ -74,6 +77,7 @@ class Reader:
         self.expires_at = expires_at
         self.renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
         self._wrote_at = now
+        self._first = first
         self._delivery = delivery
         self._topic = topic
         self._outlet = outlet
@@ -96,7 +100,8 @@ class Reader:
         """
         self._delivery.watch(self)
         try:
-            await self._follow(None)
+            self._start(self._outlet.write(self._first))
+            self._first = b""
             if self._outlet.can_abort:
                 await _until_disconnect(receive)
             else:
@@ -122,12 +127,13 @@ class Reader:
         self._start(None)
 
     def end(self, last_words: bytes) -> None:
-        """Ends the stream, from this side, with these frames."""
+        """Ends the stream, from this side, with these frames, whatever it waits for just now."""
         if self._last_words is not None or self._released:
             return
         self._last_words = last_words
-        if self.merge.state is State.LIVE:
-            self._topic.let_go(self, State.ENDED)
+        self._topic.let_go(self, State.ENDED)
+        if self._task is not None:  # else it is not served yet, and ends after its first frames
+            self._task.cancel()
             self._start(None)
         asyncio.get_running_loop().call_later(END_SECONDS, self._cut)
 
