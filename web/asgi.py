@@ -96,8 +96,12 @@ def _drain_at_stop(loop: asyncio.AbstractEventLoop, delivery: Delivery) -> None:
 
 
 def _request(scope: Scope) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    query = parse_qsl(scope["query_string"].decode("latin-1"))
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:  # repeated ones as WSGI servers join them
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joint = "; " if name == "cookie" else ","
+        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     client = scope.get("client")
     return Request(
         headers,
