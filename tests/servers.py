@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,22 +56,32 @@ class WebServer:
             time.sleep(0.02)
 
 
+def web_command(face: str, port: int) -> list[str]:
+    """How web is started: the faces, two of the loop's own and two of threads."""
+    gunicorn = [*_module("gunicorn"), "--no-control-socket", "--bind", f"127.0.0.1:{port}"]
+    return {
+        "asgi": [*_module("uvicorn"), "web.asgi:app", "--port", str(port)],
+        "wsgi": [*_module("flask"), "--app", "web", "run", "--port", str(port)],
+        "gunicorn-asgi": [*gunicorn, "-k", "uvicorn_worker.UvicornWorker", "web.asgi:app"],
+        "gunicorn-wsgi": [*gunicorn, "-k", "gthread", "--threads", "8", "web:create_app()"],
+    }[face]
+
+
 @contextmanager
 def web_server(
     face: str,
     redis_url: str,
     database_url: str = "postgresql://nobody@127.0.0.1:1/none",
+    *,
+    options: Sequence[str] = (),
     **more: str,
 ) -> Iterator[WebServer]:
-    """Runs web under uvicorn (`asgi`) or under `flask run` (`wsgi`)."""
+    """Runs web by one of its faces; `options` go to the server's command."""
     port = free_port()
     env = environment(
         REDIS_URL=redis_url, DATABASE_URL=database_url, ALLOW_ANONYMOUS="true", **more
     )
-    command = {
-        "asgi": [*_module("uvicorn"), "web.asgi:app", "--port", str(port)],
-        "wsgi": [*_module("flask"), "--app", "web", "run", "--port", str(port)],
-    }[face]
+    command = [*web_command(face, port), *options]
     child = spawn(f"web-{face}", command, env=env)
     try:
         deadline = time.monotonic() + DEADLINE_SECONDS

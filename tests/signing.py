@@ -15,6 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+DEADLINE_SECONDS = 10.0
 SECRET = "a secret of the tests, and of nothing else"
 
 
@@ -66,16 +67,19 @@ def _headers(name: str, kid: str | None) -> dict[str, Any]:
 
 
 class KeyServer(ThreadingHTTPServer):
-    """Answers every GET with its `keys`; `status` 500 stands for one that fails."""
+    """Answers every GET with its `keys`, while its `gate` is open; `status` 500 is a failure."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
         self.status = 200
         self.asked = 0
+        self.gate = threading.Event()
+        self.gate.set()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
                 self.asked += 1
+                self.gate.wait(DEADLINE_SECONDS)
                 handler.send_response(self.status)
                 handler.end_headers()
                 handler.wfile.write(json.dumps({"keys": self.keys}).encode())

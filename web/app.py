@@ -17,7 +17,9 @@ from web.api import connections, documents, events, health, search, sources, tic
 from web.api.user import flask_request
 from web.auth import authenticator
 from web.cors import check_write, cors_headers, is_preflight
+from web.portal import drain
 from web.refusal import Refusal, too_large, unavailable
+from web.stopping import before_stop
 
 STATIC = Path(__file__).parent / "static"
 FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
@@ -56,6 +58,7 @@ def create_app() -> Flask:
     app.register_error_handler(RedisUnavailable, lambda _: _refusal(unavailable("Redis")))
     app.register_error_handler(PostgresUnavailable, lambda _: _refusal(unavailable("Postgres")))
     app.register_error_handler(HTTPException, _http_error)
+    before_stop(drain)
     return app
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,6 +17,7 @@ from web.outlet import Outlet, Send
 from web.refusal import too_large
 from web.request import Request
 from web.request_body import ClientGone, Receive, RequestBody
+from web.stopping import before_stop
 from web.stream import open_user_events, refuse
 
 Scope = dict[str, Any]
@@ -74,7 +73,7 @@ class Application:
         loop = asyncio.get_running_loop()
         if self._delivery is None or self._delivery[0] is not loop:
             self._delivery = loop, Delivery(get_settings())
-            _chain_signals(self._delivery[1].drain)
+            _drain_at_stop(*self._delivery)
         return self._delivery[1]
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -88,31 +87,21 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _chain_signals(drain: Callable[[], None]) -> None:
-    """Drains at SIGTERM and SIGINT, then does what the server does.
+def _drain_at_stop(loop: asyncio.AbstractEventLoop, delivery: Delivery) -> None:
+    def drain() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(delivery.drain)
 
-    uvicorn tells an open stream nothing before it is closed, and waits for it: without this a
-    stop would hang for as long as somebody watches.
-    """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
-
-        def handler(n: int, frame: Any, before: Any = before) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(drain)
-            if callable(before):
-                before(n, frame)
-
-        try:
-            signal.signal(number, handler)
-        except ValueError:  # not the main thread: whoever embeds us drains
-            return
+    before_stop(drain)
 
 
 def _request(scope: Scope) -> Request:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    query = parse_qsl(scope["query_string"].decode("latin-1"))
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:  # repeated ones as WSGI servers join them
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joint = "; " if name == "cookie" else ","
+        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     client = scope.get("client")
     return Request(
         headers,

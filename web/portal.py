@@ -6,9 +6,11 @@ a portal without its thread. It is keyed by process id.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 from anyio.from_thread import start_blocking_portal
@@ -16,10 +18,12 @@ from anyio.from_thread import start_blocking_portal
 from shared.settings import get_settings
 from web.delivery import Delivery
 from web.pipe import Pipe
+from web.reader import END_SECONDS
 from web.request import Request
 from web.stream import open_user_events
 
-CLIENT_GONE = 499  # nobody is there to read it; nginx's number
+CLIENT_GONE = 499  # nginx's code for it, for the access log: nobody reads this answer
+DRAIN_SECONDS = END_SECONDS + 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,22 @@ def answer_user_events(request: Request, connection: socket.socket | None) -> An
     return Answer(start["status"], headers, pipe)
 
 
+def drain() -> None:
+    """Ends this process's streams, and waits for a moment until their threads have said so.
+
+    From a signal handler, in the main thread: it takes no lock, and any thread may hold one.
+    """
+    pid = os.getpid()
+    _stopping.add(pid)
+    loop = _loops.get(pid)
+    if loop is None:
+        return
+    loop.drain()
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while loop.delivery.hub.topics and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
     with pipe.watched():
         reader = await open_user_events(delivery, request, pipe.send)
@@ -62,19 +82,26 @@ class _Loop:
     def __init__(self) -> None:
         self._context = start_blocking_portal(name="eventstream-portal")  # let go, it would stop
         self.portal = self._context.__enter__()
-        self.delivery = self.portal.call(_build)
+        self._loop, self.delivery = self.portal.call(_build)
+
+    def drain(self) -> None:
+        """Ends its streams, and lets no more in."""
+        self._loop.call_soon_threadsafe(self.delivery.drain)
 
 
 _loops: dict[int, _Loop] = {}
 _loops_lock = threading.Lock()
+_stopping: set[int] = set()  # ids of processes that were asked to
 
 
 def _loop(pid: int) -> _Loop:
     with _loops_lock:  # tabs come back all at once
         if pid not in _loops:
             _loops[pid] = _Loop()
+            if pid in _stopping:
+                _loops[pid].drain()
         return _loops[pid]
 
 
-async def _build() -> Delivery:
-    return Delivery(get_settings())
+async def _build() -> tuple[asyncio.AbstractEventLoop, Delivery]:
+    return asyncio.get_running_loop(), Delivery(get_settings())

@@ -39,13 +39,15 @@ class Reader:
         topic: the user's, in which an interest is held; given back at the end.
         place: its place among the user's connections, taken; given back at the end.
         outlet: a response that has begun.
-        merge: where it stands.
+        merge: where it stands, once it has got `first`.
+        first: what to send it first.
         expires_at: when to end it, of the loop's clock.
     """
 
     __slots__ = (
         "_delivery",
         "_expires_at",
+        "_first",
         "_last_words",
         "_outlet",
         "_released",
@@ -64,6 +66,7 @@ class Reader:
         place: Place,
         outlet: Outlet,
         merge: Merge,
+        first: bytes,
         expires_at: float,
     ) -> None:
         now = delivery.now()
@@ -72,6 +75,7 @@ class Reader:
         self._expires_at = expires_at
         self._renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
         self._wrote_at = now
+        self._first: bytes | None = first  # None once it is on its way
         self._delivery = delivery
         self._topic = topic
         self._outlet = outlet
@@ -94,7 +98,9 @@ class Reader:
         """
         self._delivery.watch(self, min(self._renew_at, self._expires_at))
         try:
-            await self._follow(None)
+            self._begin()
+            if self._delivery.draining:
+                self.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
             if self._outlet.can_abort:
                 await _until_disconnect(receive)
             else:
@@ -120,12 +126,14 @@ class Reader:
         self._start(None)
 
     def end(self, last_words: bytes) -> None:
-        """Ends the stream, from this side, with these frames."""
+        """Ends the stream, from this side, with these frames, whatever it waits for just now."""
         if self._last_words is not None or self._released:
             return
         self._last_words = last_words
-        if self.merge.state is State.LIVE:
-            self._topic.let_go(self, State.ENDED)
+        self._topic.let_go(self, State.ENDED)
+        if self._first is None:  # else it is not served yet, and ends after its first frames
+            if self._task is not None:
+                self._task.cancel()
             self._start(None)
         asyncio.get_running_loop().call_later(END_SECONDS, self._cut)
 
@@ -154,6 +162,17 @@ class Reader:
             self.send_now(KEEPALIVE)
         next_word = silent_since + keepalive_seconds if live else self._renew_at
         return min(self._renew_at, next_word, self._expires_at)
+
+    def _begin(self) -> None:
+        """Sends the first frames; most are live then, and need no task."""
+        assert self._first is not None
+        rest = self._outlet.write_now(body(self._first))
+        self._first = None
+        while rest is None and self.merge.state is State.LEVEL:
+            if frames := self._topic.join(self):
+                rest = self._outlet.write_now(body(frames))
+        if self.merge.state is not State.LIVE:
+            self._start(rest)
 
     def _start(self, unfinished: Awaitable[None] | None) -> None:
         self._task = asyncio.ensure_future(self._follow(unfinished))

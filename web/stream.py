@@ -87,8 +87,8 @@ async def _open(
         if delivery.draining:
             raise unavailable("The server")
         await outlet.start(200, {**HEADERS, **headers})
-        await outlet.write(wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames)
-        return Reader(delivery, topic, place, outlet, merge, _end_of(identity, delivery))
+        first = wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames
+        return Reader(delivery, topic, place, outlet, merge, first, _end_of(identity, delivery))
     except BaseException:
         place.give_back()
         delivery.hub.leave(topic)

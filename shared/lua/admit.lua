@@ -1,5 +1,6 @@
 -- admit: lets a connection in, or says why not and when to come back.
 -- include: append_entry
+-- include: lease
 -- KEYS  1 connections (zset: connection id by the end of its lease, ms)
 --       2 connection details (hash: '<id>' JSON of what was known at the start, '<id>.at' a cursor
 --         and whether it lags, as of the last renewal)
@@ -31,8 +32,6 @@ if cursor ~= '' and budget > 0 then
   if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ARGV[5]) end
 end
 local last = last_id(KEYS[4])
-redis.call('ZADD', KEYS[1], now + lease, id)
-redis.call('HSET', KEYS[2], id, ARGV[7], id .. '.at', (cursor == '' and last or cursor) .. ' 0')
-redis.call('PEXPIRE', KEYS[1], lease)
-redis.call('PEXPIRE', KEYS[2], lease)
+local at = (cursor == '' and last or cursor) .. ' 0'
+hold_lease(KEYS[1], KEYS[2], id, now + lease, lease, ARGV[7], at)
 return {'ok', last}
