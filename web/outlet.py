@@ -7,6 +7,7 @@ by a task of its own.
 
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
@@ -51,7 +52,7 @@ class Outlet:
         """Sends a piece of the body without waiting; returns what remains to be awaited, if any."""
         writing = self._send(message)
         if self._owner is None:
-            return writing
+            return asyncio.ensure_future(writing)
         try:
             waits_for = writing.send(None)
         except StopIteration:

@@ -98,9 +98,9 @@ class Reader:
         """
         self._delivery.watch(self, min(self._renew_at, self._expires_at))
         try:
-            self._begin()
             if self._delivery.draining:
                 self.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
+            self._begin()
             if self._outlet.can_abort:
                 await _until_disconnect(receive)
             else:

@@ -124,9 +124,10 @@ def test_a_client_that_vanishes_before_the_first_byte_gives_all_back_at_once(
     with watch(server.url) as reader:  # what is started with the first stream is there
         reader.block()
     all_given_back(client)
+    client.client_pause(250)  # nobody is let in meanwhile
     for _ in range(4):
-        client.client_pause(200)  # nobody is let in meanwhile
         how(visitor(server, GET + b"\r\n"))
+    client.ping()  # answered when the pause is over
     with watch(server.url) as reader:  # let in after them
         reader.block()
         wait_until(lambda: held(client) == (1, 2, 1), "only what is held by one")

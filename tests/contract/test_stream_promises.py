@@ -86,7 +86,7 @@ def test_what_several_publishers_announce_is_announced_in_the_order_of_the_journ
         with redis.Redis.from_url(get_settings().require_redis_url()) as own:
             box = Outbox(lambda: own)
             for _ in range(50):
-                assert box.send(append_step(get_settings(), USER, '{"type":"t"}'))
+                assert box.send(append_step(get_settings(), USER, ['{"type":"t"}']))
 
     with announcements(client) as subscription:
         with ThreadPoolExecutor(6) as pool:
@@ -137,7 +137,7 @@ def test_trimming_while_a_client_reads_is_never_silent(client: redis.Redis, face
         box = Outbox(lambda: client)
         while not stopped.is_set():
             body = f'{{"type":"test.event","payload":{{"n":{published}}}}}'
-            assert box.send(append_step(settings, USER, body))
+            assert box.send(append_step(settings, USER, [body]))
             published += 1
 
     publisher = threading.Thread(target=run)
