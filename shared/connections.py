@@ -16,11 +16,14 @@ import psycopg
 import redis
 import redis.asyncio
 from psycopg_pool import ConnectionPool, PoolTimeout
+from redis.asyncio.connection import AbstractConnection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.errors import PostgresUnavailable
 from shared.settings import get_settings
+
+AnyRedis = redis.Redis | redis.RedisCluster
 
 CONNECT_TIMEOUT_SECONDS = 0.25
 
@@ -37,27 +40,82 @@ def redis_client(url: str) -> redis.Redis:
     return _redis_client(os.getpid(), url)
 
 
+def app_redis() -> AnyRedis:
+    """Returns the client of the Redis that `REDIS_URL` names, or of the cluster that it is part of.
+
+    Raises:
+        SettingsError: `REDIS_URL` is not set.
+        redis.ConnectionError: no node of the cluster can be reached.
+    """
+    settings = get_settings()
+    url = settings.require_redis_url()
+    return _cluster_client(os.getpid(), url) if settings.redis_cluster else redis_client(url)
+
+
+def cluster_client(url: str, **options: Any) -> ClusterClient:
+    """Returns a new client of a Redis Cluster, which knows the shards by now.
+
+    Args:
+        url: a node's.
+        options: redis-py's, where the client is not to be as quick to fail as others.
+
+    Raises:
+        redis.ConnectionError: no node can be reached.
+    """
+    try:
+        return ClusterClient(url=url, **{**_quick(), **options})
+    except redis.exceptions.RedisClusterException as error:
+        raise redis.ConnectionError(str(error)) from error
+
+
+class ClusterClient(redis.RedisCluster):
+    """A client of a Redis Cluster that fails as one of a single server does."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Runs a command on the shard that holds its keys."""
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.exceptions.RedisClusterException as error:  # no RedisError to redis-py
+            raise redis.ConnectionError(str(error)) from error
+
+
+@cache
+def _cluster_client(pid: int, url: str) -> ClusterClient:
+    return cluster_client(url)
+
+
 @cache
 def _redis_client(pid: int, url: str) -> redis.Redis:
     # A pool from before a fork resets itself in the child, under a lock that a thread of the
     # parent may have held: a child has a pool of its own, and its parent's is left alone.
-    return redis.Redis.from_url(
-        url,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_timeout=CONNECT_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return redis.Redis.from_url(url, **_quick())
 
 
-def link_pool(url: str) -> redis.asyncio.ConnectionPool:
-    """Returns what makes asyncio connections that speak RESP3 and are as quick to fail."""
-    return redis.asyncio.ConnectionPool.from_url(
-        url,
-        protocol=3,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        socket_timeout=2 * CONNECT_TIMEOUT_SECONDS,
-        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
-    )
+def _quick() -> dict[str, Any]:
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": CONNECT_TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+async def connect_link(url: str, **address: Any) -> AbstractConnection:
+    """Returns an asyncio connection that stands, is authenticated and speaks RESP3.
+
+    Args:
+        url: the server's, with the account.
+        address: `host` and `port`, where they are another node's of the same cluster.
+
+    Raises:
+        redis.RedisError: the server can't be reached, or refuses.
+    """
+    options = {**_quick(), "socket_timeout": 2 * CONNECT_TIMEOUT_SECONDS, **address}
+    options["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
+    pool = redis.asyncio.ConnectionPool.from_url(url, protocol=3)
+    pool.connection_kwargs.update(options)
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+    await connection.connect()  # type: ignore[no-untyped-call]
+    return connection
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from typing import Any
 
 import redis
 
+from shared.connections import AnyRedis, app_redis
 from shared.errors import EventStreamError
-from shared.steps import Step, is_away, step_client
+from shared.steps import Step, is_away
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Outbox:
 
     def __init__(
         self,
-        client: Callable[[], redis.Redis],
+        client: Callable[[], AnyRedis],
         limit: int = LIMIT,
         limit_bytes: int = LIMIT_BYTES,
     ) -> None:
@@ -62,11 +63,17 @@ class Outbox:
         Waiting steps take at most about `DRAIN_SECONDS` of a call; the rest goes with the next.
         """
         with self._lock:
-            self._pending.append(step)
-            self._bytes += step.size_bytes()
-            while len(self._pending) > self._limit or self._bytes > self._limit_bytes:
-                self._drop_one()
-            return self._drain()
+            if self._pending:
+                self._keep(step)
+                return self._drain()
+            done, reply = False, None
+            try:
+                if self._closed_until <= time.monotonic():
+                    done, reply = self._try(step)
+            finally:  # also where a time limit's exception passes
+                if not done:
+                    self._keep(step, first=True)
+            return reply
 
     def flush(self) -> int:
         """Tries to deliver what waits, as long as a send would; returns how many still do."""
@@ -89,6 +96,16 @@ class Outbox:
                 self.lost += len(self._pending)
                 self._pending.clear()
                 self._bytes = 0
+
+    def _keep(self, step: Step, *, first: bool = False) -> None:
+        """Has a step wait; `first` where it was tried before what waits by now was sent."""
+        if first:
+            self._pending.appendleft(step)
+        else:
+            self._pending.append(step)
+        self._bytes += step.size_bytes()
+        while len(self._pending) > self._limit or self._bytes > self._limit_bytes:
+            self._drop_one()
 
     def _drain(self) -> Any | None:
         """Returns the reply to the last pending step, None when it was not delivered."""
@@ -139,7 +156,7 @@ def _summary(steps: deque[Step]) -> str:
 @cache
 def outbox() -> Outbox:
     """Returns this process's outbox. A forked child has its own: its parent keeps what waits."""
-    return Outbox(step_client)
+    return Outbox(app_redis)
 
 
 def _close_at_exit() -> None:

@@ -17,6 +17,7 @@ import psycopg
 import redis
 
 from shared import event_outbox, keys
+from shared.connections import AnyRedis
 from shared.event_outbox import Connection, Waiting
 from shared.scripts import script
 from shared.settings import get_settings
@@ -57,7 +58,7 @@ class _Pauses:
 class Relay:
     """One relay of this process; `run` belongs in a thread of its own."""
 
-    def __init__(self, database_url: str, client: Callable[[], redis.Redis]) -> None:
+    def __init__(self, database_url: str, client: Callable[[], AnyRedis]) -> None:
         self._database_url = database_url
         self._client = client
         self._stopping = threading.Event()

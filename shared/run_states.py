@@ -10,11 +10,10 @@ from typing import Any, Literal, cast
 import redis
 
 from shared import keys, payloads
-from shared.connections import redis_client
+from shared.connections import app_redis
 from shared.encoding import to_iso
 from shared.errors import RedisUnavailable
 from shared.scripts import script
-from shared.settings import get_settings
 
 MOST = 200
 RunStatus = Literal["queued", "running", "retrying", "stalled", "completed", "failed", "cancelled"]
@@ -65,7 +64,7 @@ def list_runs(user_id: str, source_id: str = "") -> tuple[str, list[RunState]]:
     Raises:
         RedisUnavailable: Redis did not answer.
     """
-    client = redis_client(get_settings().require_redis_url())
+    client = app_redis()
     run_keys = [keys.stream(user_id), keys.sources(user_id), keys.latest(user_id)]
     try:
         cursor, rows = script("list_runs").run(
@@ -82,7 +81,7 @@ def run_status(user_id: str, run_id: str) -> str | None:
     Raises:
         RedisUnavailable: Redis did not answer.
     """
-    client = redis_client(get_settings().require_redis_url())
+    client = app_redis()
     try:
         status: Any = client.hget(keys.run(user_id, run_id), "status")
     except (redis.ConnectionError, redis.TimeoutError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 from shared import keys
-from shared.connections import redis_client
+from shared.connections import app_redis
 from shared.encoding import envelope_head, now_iso, to_json
 from shared.facts import Accepted, Fact, Lapsed, Started
 from shared.outbox import outbox
@@ -23,7 +23,6 @@ from shared.payloads import LONGEST_TEXT
 from shared.scripts import script
 from shared.settings import Settings, get_settings
 from shared.steps import Step, deliver
-from shared.user_stream import PUBLISH
 
 HEADER = "eventstream"  # the message header that holds a RunRef
 _GROUPS = UUID("7b1f3c52-5f0c-4a37-9f5e-0d2f6f1f8b8e")
@@ -110,14 +109,14 @@ def lapse(ref: RunRef) -> Outcome:
 def point_to(ref: RunRef, task_id: str) -> None:
     """Writes the hint from a bare task id to its run, before the message is published."""
     settings = get_settings()
-    redis_client(settings.require_redis_url()).set(
+    app_redis().set(
         keys.task_pointer(task_id), to_json(ref.to_header()), ex=settings.ingest_state_ttl_seconds
     )
 
 
 def resolve(task_id: str) -> RunRef | None:
     """Finds the run of a bare task id by its hint; None where there is none."""
-    text = redis_client(get_settings().require_redis_url()).get(keys.task_pointer(task_id))
+    text = app_redis().get(keys.task_pointer(task_id))
     return RunRef.from_header(json.loads(text)) if isinstance(text, bytes) else None
 
 
@@ -139,7 +138,7 @@ def _step(ref: RunRef, fact: Fact) -> Step:
 def _head(settings: Settings, ref: RunRef) -> list[Any]:
     return [
         keys.topic(ref.user_id),
-        PUBLISH if settings.enable_sse_push else "",
+        settings.publish_command if settings.enable_sse_push else "",
         settings.events_stream_maxlen,
         settings.events_stream_ttl_seconds * 1000,
         settings.ingest_state_ttl_seconds * 1000,

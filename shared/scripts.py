@@ -12,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import redis
-import redis.asyncio
 from redis.exceptions import NoScriptError
+
+from shared.connections import AnyRedis
 
 INCLUDE = "-- include: "
 
@@ -26,21 +26,12 @@ class Script:
     text: str
     sha: str
 
-    def run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    def run(self, client: AnyRedis, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Runs the step in one round trip; the very first time on a server takes two."""
         try:
             return client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
             return client.eval(self.text, len(keys), *keys, *args)
-
-    async def run_async(
-        self, client: redis.asyncio.Redis, keys: Sequence[str], args: Sequence[Any]
-    ) -> Any:
-        """The same from asyncio, for the steps of the web process."""
-        try:
-            return await client.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await client.eval(self.text, len(keys), *keys, *args)
 
 
 @cache

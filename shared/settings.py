@@ -62,6 +62,19 @@ class Settings(BaseSettings):
         """Returns `DATABASE_URL`; raises SettingsError where it is not set."""
         return self.database_url or _missing("DATABASE_URL", "postgresql://user@localhost/app")
 
+    def require_celery_urls(self) -> None:
+        """Returns where Celery has servers that it can use; raises SettingsError else."""
+        if self.redis_cluster and not (self.celery_broker_url and self.celery_result_backend):
+            raise SettingsError(
+                "REDIS_CLUSTER=true needs CELERY_BROKER_URL and CELERY_RESULT_BACKEND: Celery has "
+                "no transport for a Redis Cluster. They take the URLs of other servers."
+            )
+
+    @property
+    def publish_command(self) -> str:
+        """What announces on a channel: on a cluster within the shard, `SPUBLISH`."""
+        return "SPUBLISH" if self.redis_cluster else "PUBLISH"
+
     @property
     def broker_url(self) -> str | None:
         """The URL of Celery's broker: `CELERY_BROKER_URL`, else `REDIS_URL`."""

@@ -10,10 +10,9 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from shared.connections import redis_client
+from shared.connections import AnyRedis, app_redis
 from shared.errors import RedisUnavailable
 from shared.scripts import Script
-from shared.settings import get_settings
 
 # Refusals that pass: memory, a failover, a full disk, a long script, loading, a missing right.
 _PASSING = (
@@ -31,6 +30,9 @@ _PASSING_ERRORS = (
     redis.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.NoPermissionError,
+    redis.exceptions.ClusterDownError,  # redis-py leaves their first words out
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
 )
 
 
@@ -61,11 +63,14 @@ class Step:
     hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
     tried: bool = False
 
-    def run(self, client: redis.Redis) -> Any:
+    def run(self, client: AnyRedis) -> Any:
         """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
         args = self.retry_args if self.tried and self.retry_args is not None else self.args
         self.tried = True  # from here on it may have been done, whatever comes back
         if self.hint is None:
+            return self.script.run(client, self.keys, args)
+        if isinstance(client, redis.RedisCluster):  # the hint may be another shard's
+            client.zadd(*self.hint)
             return self.script.run(client, self.keys, args)
         pipeline = client.pipeline(transaction=False)
         pipeline.zadd(*self.hint)
@@ -89,13 +94,8 @@ def deliver(step: Step) -> Any:
         RedisUnavailable: Redis did not answer. The step may have been done all the same.
     """
     try:
-        return step.run(step_client())
+        return step.run(app_redis())
     except redis.RedisError as error:
         if is_away(error):
             raise RedisUnavailable from error
         raise
-
-
-def step_client() -> redis.Redis:
-    """Returns the client that this process's steps go through."""
-    return redis_client(get_settings().require_redis_url())

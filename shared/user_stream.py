@@ -11,7 +11,6 @@ from shared.scripts import script
 from shared.settings import Settings
 from shared.steps import Step
 
-PUBLISH = "PUBLISH"
 STEP_EVENTS = 500
 STEP_BYTES = 1024 * 1024
 
@@ -34,7 +33,7 @@ def stream_args(settings: Settings, user_id: str) -> list[Any]:
     """What a step that appends to a user's stream is told of it: `to` in `append_entry.lua`."""
     return [
         keys.topic(user_id),
-        PUBLISH,
+        settings.publish_command,
         settings.events_stream_maxlen,
         settings.events_stream_ttl_seconds * 1000,
     ]

@@ -11,12 +11,15 @@ import logging
 import math
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from shared import keys
+from shared.errors import RedisUnavailable
 from shared.pages import Page, page_commands, page_of
 from shared.scripts import script
 from shared.settings import Settings
+from web.hub import Hub
 from web.link import Link
 from web.refusal import Refusal
 
@@ -40,18 +43,18 @@ class Place:
     """One connection's place among those of its user.
 
     Args:
-        link: to the server that holds the user's keys.
+        hub: knows the server that holds the user's keys.
         settings: the process's.
         user_id: whose connection it is.
         details: what is known of it at its start, as JSON.
     """
 
-    __slots__ = ("_details", "_settings", "_taken", "id", "link", "user_id")
+    __slots__ = ("_details", "_hub", "_settings", "_taken", "id", "user_id")
 
-    def __init__(self, link: Link, settings: Settings, user_id: str, details: str) -> None:
+    def __init__(self, hub: Hub, settings: Settings, user_id: str, details: str) -> None:
         self.id = secrets.token_hex(8)
         self.user_id = user_id
-        self.link = link
+        self._hub = hub
         self._settings = settings
         self._details = details
         self._taken = False
@@ -120,14 +123,22 @@ class Place:
                 is_over()
 
         args = [self.id, lease_ms(settings), ttl_ms, f"{cursor} {int(lags)}", self._details]
-        self.link.post(script("renew"), step_keys, args, take)
+        with suppress(RedisUnavailable):  # the next one is soon enough
+            self.link.post(script("renew"), step_keys, args, take)
 
     def give_back(self) -> None:
         """Gives the place back at once; while Redis is away, the lease ends by itself."""
-        if self._taken:
-            connections, details = self._keys()
+        if not self._taken:
+            return
+        connections, details = self._keys()
+        with suppress(RedisUnavailable):
             self.link.send("ZREM", connections, self.id)
             self.link.send("HDEL", details, self.id, f"{self.id}.at")
+
+    @property
+    def link(self) -> Link:
+        """The link to the server that holds the user's keys; raises RedisUnavailable."""
+        return self._hub.link(keys.topic(self.user_id))
 
     def _keys(self) -> list[str]:
         return [keys.connections(self.user_id), keys.connection_details(self.user_id)]

@@ -41,6 +41,7 @@ def create_app() -> Flask:
         settings = get_settings()
         authenticator()
         settings.require_redis_url()
+        settings.require_celery_urls()
         settings.require_database_url()
     except SettingsError as error:
         sys.exit(f"error: {error}")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import redis
 
 from shared import keys
-from shared.connections import redis_client
+from shared.connections import AnyRedis, app_redis
 from shared.errors import RedisUnavailable
 from shared.scripts import script
 from shared.settings import get_settings
 from shared.steps import is_away
-from shared.user_stream import PUBLISH
 from web.admission import lease_ms
 
 
@@ -59,15 +58,15 @@ def end_connection(user_id: str, connection_id: str) -> bool:
         keys.connection_details(user_id),
         keys.ended_connection(user_id, connection_id),
     ]
-    args = [connection_id, keys.topic(user_id), PUBLISH, 2 * lease_ms(settings)]
+    args = [connection_id, keys.topic(user_id), settings.publish_command, 2 * lease_ms(settings)]
     with _redis() as client:
         return bool(script("end_connection").run(client, step_keys, args))
 
 
 @contextmanager
-def _redis() -> Iterator[redis.Redis]:
+def _redis() -> Iterator[AnyRedis]:
     try:
-        yield redis_client(get_settings().require_redis_url())
+        yield app_redis()
     except redis.RedisError as error:
         if is_away(error):
             raise RedisUnavailable from error

@@ -10,20 +10,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from shared import wire
 from web.link import Link
-from web.merge import State, Tail
-from web.outlet import body
+from web.merge import Merging, State, Tail
+from web.outlet import Message, body
 from web.servers import Servers
-
-if TYPE_CHECKING:
-    from web.reader import Reader
 
 log = logging.getLogger(__name__)
 
 END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
+
+
+class Streaming(Merging, Protocol):
+    """A reader as the hub sees it."""
+
+    @property
+    def id(self) -> str:
+        """The connection's id."""
+
+    def send_now(self, message: Message) -> None:
+        """Writes to it while it is live."""
+
+    def catch_up(self) -> None:
+        """Goes back to the journal: it was live, and was sent back."""
+
+    def end(self, last_words: bytes) -> None:
+        """Ends the stream."""
 
 
 class Topic:
@@ -34,26 +48,26 @@ class Topic:
     def __init__(self, name: str) -> None:
         self.name = name
         self.interested = 0
-        self.readers: set[Reader] = set()
-        self.tail: Tail[Reader] = Tail()
+        self.readers: set[Streaming] = set()
+        self.tail: Tail[Streaming] = Tail()
         self.wrote_at = 0.0  # to all live readers, of the loop's clock
 
     def observe(self, last_id: str) -> None:
         """Takes the journal's last id at the moment when Redis's reply with it arrives."""
         _send_back(self.tail.observe(last_id))
 
-    def join(self, reader: Reader) -> bytes:
+    def join(self, reader: Streaming) -> bytes:
         """Makes a level reader live, or returns what to send it first; see `Tail.join`."""
         frames = self.tail.join(reader)
         self._forget_if_level()
         return frames
 
-    def let_go(self, reader: Reader, state: State) -> None:
+    def let_go(self, reader: Streaming, state: State) -> None:
         """Lets a reader go its own way; what is announced meanwhile is remembered for it."""
         self.tail.leave(reader, state)
         self.tail.keep = True
 
-    def remove(self, reader: Reader) -> None:
+    def remove(self, reader: Streaming) -> None:
         """Forgets a reader that has ended."""
         self.readers.discard(reader)
         self.tail.leave(reader, State.ENDED)
@@ -100,8 +114,16 @@ class Hub:
             del self._topics[topic.name.encode()]
             self._servers.unsubscribe(topic.name)
 
+    async def ready(self) -> None:
+        """Returns once it is known where topics are; raises RedisUnavailable."""
+        await self._servers.ready()
+
     def link(self, topic: str) -> Link:
-        """The link to the server that holds a topic and all other keys of its user."""
+        """The link to the server that holds a topic and all other keys of its user.
+
+        Raises:
+            RedisUnavailable: there is none just now.
+        """
         return self._servers.link(topic)
 
     @property
@@ -144,7 +166,7 @@ class Hub:
         await self._servers.aclose()
 
 
-def _send_back(readers: Iterable[Reader]) -> None:
+def _send_back(readers: Iterable[Streaming]) -> None:
     for reader in readers:
         reader.catch_up()
 

@@ -1,9 +1,8 @@
-"""A link: one connection to a Redis on which everything of an event loop goes, in order.
+"""A link: the one connection to a Redis on which everything of an event loop goes, in order.
 
-It speaks RESP3, where announcements and replies share a connection: a read that is sent after a
-subscription is answered after it, and what was announced before a reply was made arrives before
-that reply. So whoever sees the replies as they arrive knows whether an announcement was lost.
-redis-py connects and authenticates; from then on bytes are parsed here, a socket's worth at once.
+A read that is sent after a subscription is answered after it, and what was announced before a
+reply was made arrives before that reply. So whoever takes the replies as they arrive knows whether
+an announcement was lost. The link connects again whenever it is lost.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import hiredis
 import redis
@@ -23,6 +21,7 @@ from redis.asyncio.connection import AbstractConnection
 from shared.errors import RedisUnavailable
 from shared.scripts import Script
 from shared.steps import is_away
+from web.resp import Resp, TakeReply
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +31,12 @@ RECONNECT_SECONDS = (0.05, 1.0)
 # Answers of up to 4 MiB: Redis cuts a subscriber's connection that holds more than 32 MiB.
 PAGES_AT_ONCE = 7
 _TICK_SECONDS = 0.25
-_NOTHING = object()
-# Refusals that no reply slot is waiting for, or that mean another server must be asked.
-_MISPLACED = ("MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
 
 T = TypeVar("T")
-_Reply = Callable[[Any], None]
 
 
-class Link(asyncio.Protocol):
-    """The connection, made again whenever it is lost.
+class Link:
+    """Made inside the loop that it serves; `aclose` it there.
 
     Args:
         connect: makes an authenticated redis-py connection that speaks RESP3.
@@ -49,6 +44,7 @@ class Link(asyncio.Protocol):
         on_pause: called when all that was received at once has been taken.
         on_up: called when the connection stands, to subscribe on it.
         on_down: called when it is lost: announcements may be missed from here on.
+        on_moved: takes each channel whose sharded subscription ended: asked for, or moved away.
     """
 
     def __init__(
@@ -59,20 +55,19 @@ class Link(asyncio.Protocol):
         on_pause: Callable[[], None],
         on_up: Callable[[], None],
         on_down: Callable[[], None],
+        on_moved: Callable[[bytes], None] | None = None,
     ) -> None:
         self._connect = connect
         self._on_push = on_push
         self._on_pause = on_pause
         self._on_up = on_up
         self._on_down = on_down
+        self._on_moved = on_moved
         self._loop = asyncio.get_running_loop()
-        self._writer: asyncio.StreamWriter | None = None  # kept: its end would close the socket
-        self._transport: asyncio.Transport | None = None
-        self._replies: deque[_Reply] = deque()
-        self._parser = hiredis.Reader(notEnoughData=_NOTHING)
+        self._resp: Resp | None = None
         self._lost = asyncio.Event()
         self._down_since = self._loop.time()
-        self._heard_at = 0.0
+        self._is_closed = False
         self.up = asyncio.Event()
         self.pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._task = self._loop.create_task(self._run(), name="eventstream-link")
@@ -106,14 +101,21 @@ class Link(asyncio.Protocol):
         """
         await self._until_up()
         answer: asyncio.Future[T] = self._loop.create_future()
+        refusals: list[Any] = []  # that of a command says more than EXEC's
+
+        def queued(reply: Any) -> None:
+            if isinstance(reply, Exception):
+                refusals.append(reply)
+
+        def done(reply: Any) -> None:
+            _settle(answer, take, refusals[0] if refusals else reply)
+
         for command in (("MULTI",), *commands):
-            self._send(command, _ignore)
-        self._send(("EXEC",), partial(_settle, answer, take))
+            self._send(command, queued)
+        self._send(("EXEC",), done)
         return await answer
 
-    def post(
-        self, step: Script, keys: Sequence[str], args: Sequence[Any], take: Callable[[Any], None]
-    ) -> None:
+    def post(self, step: Script, keys: Sequence[str], args: Sequence[Any], take: TakeReply) -> None:
         """Runs a Lua step without waiting; `take` gets its reply, or the error in its place."""
 
         def reply(value: Any) -> None:
@@ -130,59 +132,30 @@ class Link(asyncio.Protocol):
 
     def push(self, *command: Any) -> None:
         """Sends a command that is answered by pushes only: a subscription, or its end."""
-        if self._transport is not None:
-            self._transport.write(hiredis.pack_command(command))
+        if self._resp is not None:
+            self._resp.push(command)
 
     async def aclose(self) -> None:
         """Waits, for a moment, for what is under way, and ends the connection."""
         deadline = self._loop.time() + ANSWER_SECONDS
-        while self._replies and self._loop.time() < deadline:
+        while self._resp is not None and self._resp.owes and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
-        self._task.cancel()
+        self.close()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    def data_received(self, data: bytes) -> None:
-        """Takes what the socket held: announcements and replies, in order."""
-        self._heard_at = self._loop.time()
-        parser = self._parser
-        parser.feed(data)
-        try:
-            while (message := parser.gets()) is not _NOTHING and self._transport is not None:
-                if isinstance(message, hiredis.PushNotification):
-                    if message[0] in (b"message", b"smessage"):
-                        self._on_push(message[1], message[2])
-                else:
-                    self._take_reply(message)
-        except hiredis.ProtocolError as error:
-            self._drop(f"it does not speak RESP3: {error}")
-        self._on_pause()
+    def close(self) -> None:
+        """Ends the connection, for good."""
+        self._task.cancel()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Makes `_run` connect again."""
-        self._lost.set()
-
-    def _take_reply(self, message: Any) -> None:
-        if isinstance(message, hiredis.ReplyError):
-            text = str(message)
-            if text.startswith(_MISPLACED) or not self._replies or "channel" in text:
-                # A refused subscription has no reply slot: the replies no longer match.
-                self._drop(text)
-                return
-        if self._replies:
-            self._replies.popleft()(message)
-
-    def _send(self, command: Sequence[Any], reply: _Reply) -> None:
-        if self._transport is None:
-            reply(RedisUnavailable())
-            return
-        if not self._replies:
-            self._heard_at = self._loop.time()  # from here on an answer is due
-        self._replies.append(reply)
-        self._transport.write(hiredis.pack_command(tuple(map(_plain, command))))
+    def _send(self, command: Sequence[Any], take: TakeReply) -> None:
+        if self._resp is None:
+            take(RedisUnavailable())
+        else:
+            self._resp.send(command, take)
 
     async def _until_up(self) -> None:
         """Waits for a link that was lost a moment ago; one that is down longer fails at once."""
-        if self._transport is not None:
+        if self._resp is not None:
             return
         left = self._down_since + ANSWER_SECONDS - self._loop.time()
         try:
@@ -201,62 +174,50 @@ class Link(asyncio.Protocol):
                     log.warning("Redis can't be reached (%s)", error)
                 else:
                     pause = RECONNECT_SECONDS[0]
-                    self._take_over(connection)
-                    await self._watch()
-                    self._down()
+                    await self._watch(self._begin(connection))
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(longest, pause * 2)
         finally:
-            self._down()
+            self._is_closed = True
+            if self._resp is not None:
+                self._resp.lose("it is closed")
 
-    def _take_over(self, connection: AbstractConnection) -> None:
-        writer = connection._writer
-        assert writer is not None
-        connection._writer = None  # the socket is ours from here on
-        self._writer, self._transport = writer, cast(asyncio.Transport, writer.transport)
-        self._parser = hiredis.Reader(notEnoughData=_NOTHING)
+    def _begin(self, connection: AbstractConnection) -> Resp:
         self._lost.clear()
-        self._heard_at = self._loop.time()
-        writer.transport.set_protocol(self)
+        self._resp = resp = Resp(
+            connection, on_push=self._take_push, on_pause=self._on_pause, on_lost=self._end
+        )
         self.up.set()
         self._on_up()
+        return resp
 
-    async def _watch(self) -> None:
+    async def _watch(self, resp: Resp) -> None:
         """Returns once the connection is lost; ends one that answers nothing."""
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
                     await self._lost.wait()
             except TimeoutError:
-                silence = self._loop.time() - self._heard_at
-                if self._replies and silence > ANSWER_SECONDS - _TICK_SECONDS:
-                    self._drop("it does not answer")
+                if resp.owes and resp.silence_seconds > ANSWER_SECONDS - _TICK_SECONDS:
+                    resp.lose("it does not answer")
                     self._down_since -= ANSWER_SECONDS  # whoever waited has waited long enough
-                elif silence > HEALTH_CHECK_SECONDS:
+                elif resp.silence_seconds > HEALTH_CHECK_SECONDS:
                     self.send("PING")
 
-    def _drop(self, why: str) -> None:
-        log.warning("the link to Redis is dropped: %s", why)
-        self._down()
-        self._lost.set()
-
-    def _down(self) -> None:
-        """Lets go of the connection, and tells everybody who waits."""
-        transport, self._transport = self._transport, None
-        if transport is None:
-            return
+    def _end(self, why: str) -> None:
+        if not self._is_closed:
+            log.warning("the link to Redis is lost: %s", why)
+        self._resp = None
         self._down_since = self._loop.time()
         self.up.clear()
-        transport.abort()
-        self._writer = None
-        replies, self._replies = self._replies, deque()
-        for reply in replies:
-            reply(RedisUnavailable())
+        self._lost.set()
         self._on_down()
 
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, bytes, int, float)) else str(value)
+    def _take_push(self, message: Sequence[bytes]) -> None:
+        if message[0] in (b"message", b"smessage"):
+            self._on_push(message[1], message[2])
+        elif message[0] == b"sunsubscribe" and self._on_moved is not None:
+            self._on_moved(message[1])
 
 
 def _ignore(value: Any) -> None:

@@ -11,18 +11,16 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 from shared import wire
 from shared.errors import RedisUnavailable
 from web.admission import Place
-from web.link import Link
+from web.delivery import Delivery
+from web.hub import Topic
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
-
-if TYPE_CHECKING:
-    from web.delivery import Delivery
-    from web.hub import Topic
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 KEEPALIVE = body(wire.KEEPALIVE)
 END_SECONDS = 1.0  # for the last words to a client
-AGAIN_SECONDS = (0.05, 0.3)
+AGAIN_SECONDS = (0.3, 1.5)
 
 
 class Reader:
@@ -48,17 +46,17 @@ class Reader:
 
     __slots__ = (
         "_delivery",
+        "_expires_at",
         "_first",
         "_last_words",
         "_outlet",
         "_released",
+        "_renew_at",
         "_task",
         "_topic",
         "_wrote_at",
-        "expires_at",
         "merge",
         "place",
-        "renew_at",
     )
 
     def __init__(
@@ -74,8 +72,8 @@ class Reader:
         now = delivery.now()
         self.place = place
         self.merge = merge
-        self.expires_at = expires_at
-        self.renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
+        self._expires_at = expires_at
+        self._renew_at = now + delivery.keepalive_seconds * random.uniform(0.5, 1)
         self._wrote_at = now
         self._first = first
         self._delivery = delivery
@@ -98,7 +96,9 @@ class Reader:
         Args:
             receive: ASGI's; says `http.disconnect` when the client has left.
         """
-        self._delivery.watch(self)
+        self._delivery.watch(self, min(self._renew_at, self._expires_at))
+        if self._delivery.draining:  # since it was let in
+            self.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
         try:
             self._start(self._outlet.write(self._first))
             self._first = b""
@@ -142,15 +142,15 @@ class Reader:
         now = self._delivery.now()
         if self._released or self._last_words is not None:
             return None
-        if now >= self.expires_at:
+        if now >= self._expires_at:
             self.end(wire.EXPIRED + wire.retry_frame(*wire.RETRY_MS))
             return None
         keepalive_seconds = self._delivery.keepalive_seconds
         live = self.merge.state is State.LIVE
         silent_since = max(self._wrote_at, self._topic.wrote_at)
         is_silent = live and now - silent_since >= keepalive_seconds
-        if now >= self.renew_at - (keepalive_seconds / 2 if is_silent else 0):
-            self.renew_at = now + keepalive_seconds
+        if now >= self._renew_at - (keepalive_seconds / 2 if is_silent else 0):
+            self._renew_at = now + keepalive_seconds
             self.place.renew(
                 self.merge.position,
                 lags=not live,
@@ -160,8 +160,8 @@ class Reader:
         if is_silent:
             self._wrote_at = silent_since = now
             self.send_now(KEEPALIVE)
-        next_word = silent_since + keepalive_seconds if live else self.renew_at
-        return min(self.renew_at, next_word, self.expires_at)
+        next_word = silent_since + keepalive_seconds if live else self._renew_at
+        return min(self._renew_at, next_word, self._expires_at)
 
     def _start(self, unfinished: Awaitable[None] | None) -> None:
         self._task = asyncio.ensure_future(self._follow(unfinished))
@@ -202,17 +202,23 @@ class Reader:
         try:
             page = await self._delivery.read_after(self.place, self.merge, self._topic)
         except RedisUnavailable:
-            await self._wait_for_redis(self.place.link)
+            await self._wait_for_redis()
             return b""
         return self.merge.page(page)
 
-    async def _wait_for_redis(self, link: Link) -> None:
-        """The cursor stays, and the client hears that the stream lives."""
-        await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
-        try:
-            async with asyncio.timeout(self._delivery.keepalive_seconds):
-                await link.up.wait()
-        except TimeoutError:
+    async def _wait_for_redis(self) -> None:
+        """The cursor stays, and the client hears every now and then that the stream lives."""
+        is_up = asyncio.Event()
+        with suppress(RedisUnavailable):  # else its shard is not known
+            is_up = self.place.link.up
+        again_seconds = random.uniform(*AGAIN_SECONDS)
+        if is_up.is_set():  # it refuses, as while it loads its data
+            await asyncio.sleep(again_seconds)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(again_seconds):
+                    await is_up.wait()
+        if self._delivery.now() - self._wrote_at >= self._delivery.keepalive_seconds:
             await self._write(self._outlet.write(wire.KEEPALIVE))
 
     async def _write(self, writing: Awaitable[None]) -> None:

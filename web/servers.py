@@ -1,12 +1,12 @@
-"""Where a topic's Redis is: one server, or a cluster's shard for each topic."""
+"""Where a topic's Redis is: on one server for all. For a cluster see `web/shards.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
-from redis.asyncio.connection import AbstractConnection
-
+from shared.connections import connect_link
 from web.link import Link
 
 
@@ -26,8 +26,11 @@ class Listener(Protocol):
 class Servers(Protocol):
     """The links to Redis, and the subscriptions on them."""
 
+    async def ready(self) -> None:
+        """Returns once it is known where topics are; raises RedisUnavailable."""
+
     def link(self, topic: str) -> Link:
-        """The link to the server that holds a topic's keys."""
+        """The link to the server that holds a topic's keys; raises RedisUnavailable."""
 
     def subscribe(self, topic: str) -> None:
         """Subscribes, now and whenever the link was lost."""
@@ -42,17 +45,18 @@ class Servers(Protocol):
 class OneServer:
     """One Redis for everything."""
 
-    def __init__(
-        self, connect: Callable[[], Awaitable[AbstractConnection]], listener: Listener
-    ) -> None:
+    def __init__(self, url: str, listener: Listener) -> None:
         self._topics: set[str] = set()
         self._link = Link(
-            connect,
+            partial(connect_link, url),
             on_push=listener.take_announcement,
             on_pause=listener.flush,
             on_up=self._subscribe_all,
             on_down=listener.lose,
         )
+
+    async def ready(self) -> None:
+        """Returns at once."""
 
     def link(self, topic: str) -> Link:
         """The one link."""

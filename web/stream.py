@@ -78,10 +78,10 @@ async def _open(
     outlet: Outlet,
     headers: Mapping[str, str],
 ) -> Reader:
+    await delivery.hub.ready()
     # Subscribed before anything is read: what comes after the page is announced.
     topic = delivery.hub.enter(keys.topic(identity.user_id))
-    link = delivery.hub.link(topic.name)
-    place = Place(link, delivery.settings, identity.user_id, _details(request))
+    place = Place(delivery.hub, delivery.settings, identity.user_id, _details(request))
     try:
         merge, frames = await _begin(delivery, request, topic, place)
         if delivery.draining:

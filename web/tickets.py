@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from shared import keys
-from shared.connections import redis_client
+from shared.connections import AnyRedis, app_redis
 from shared.encoding import to_json
 from shared.errors import RedisUnavailable
 from shared.settings import Settings
@@ -79,9 +79,9 @@ class Tickets:
             client.set(key, value, px=max(1, int(seconds * 1000)))
 
     @contextmanager
-    def _redis(self) -> Iterator[redis.Redis]:
+    def _redis(self) -> Iterator[AnyRedis]:
         try:
-            yield redis_client(self._settings.require_redis_url())
+            yield app_redis()
         except redis.RedisError as error:
             raise RedisUnavailable from error
 

@@ -7,8 +7,7 @@ token stays out of every log and message.
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import Protocol
+from functools import lru_cache, partial
 
 import jwt
 from jwt import PyJWK
@@ -21,38 +20,7 @@ from web.jwks import KeySet, fetch_jwks
 from web.refusal import Refusal
 
 LEEWAY_SECONDS = 5
-
-
-class Keys(Protocol):
-    """Where the key of a token comes from."""
-
-    def blocks(self, algorithm: str, kid: str | None) -> bool:
-        """Whether `find` would wait for a server."""
-
-    def find(self, algorithm: str, kid: str | None) -> PyJWK | None:
-        """The key that fits a token's header."""
-
-
-class Secret:
-    """The one key for HS256, `JWT_SECRET_KEY`."""
-
-    def __init__(self, secret: str) -> None:
-        try:
-            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-        except jwt.InvalidKeyError as error:
-            raise SettingsError(
-                "JWT_SECRET_KEY is wrong: got a public key or a certificate, takes a shared "
-                "secret. Public keys come from JWT_JWKS_URL."
-            ) from error
-        self._key = PyJWK(HMACAlgorithm.to_jwk(secret, as_dict=True), "HS256")
-
-    def blocks(self, algorithm: str, kid: str | None) -> bool:
-        """Never: the key is here."""
-        return False
-
-    def find(self, algorithm: str, kid: str | None) -> PyJWK | None:
-        """The key, whatever a token says: it verifies by HS256 alone."""
-        return self._key
+NO_TOKEN = "This is no token (JWT)."
 
 
 class Tokens:
@@ -63,12 +31,14 @@ class Tokens:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = _keys(settings)
+        self._secret, self._keys = _keys(settings)
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
 
     def blocks(self, token: str) -> bool:
         """Whether `verify` would wait for a server of keys."""
+        if self._keys is None:
+            return False
         try:
             return self._keys.blocks(*_header(token))
         except Refusal:
@@ -80,7 +50,7 @@ class Tokens:
         Raises:
             Refusal: 401, it is not good; 503, its key can't be had just now.
         """
-        key = self._keys.find(*_header(token))
+        key = self._secret if self._keys is None else self._keys.find(*_header(token))
         if key is None:
             raise not_authenticated("This token is signed with a key that is not known here.")
         try:
@@ -103,24 +73,37 @@ class Tokens:
         return Identity(user_id, _end(claims.get("exp")))
 
 
-def _keys(settings: Settings) -> Keys:
+def _keys(settings: Settings) -> tuple[PyJWK | None, KeySet | None]:
+    """The one key for HS256, or the set of keys for the others."""
     secret, url = settings.jwt_secret_key, settings.jwt_jwks_url
     if secret is not None and url is None:
-        return Secret(secret)
+        return _secret_key(secret), None
     if url is not None and secret is None:
-        return KeySet(partial(fetch_jwks, url))
+        return None, KeySet(partial(fetch_jwks, url))
     got = "neither" if url is None else "both"
     raise SettingsError(
         f"AUTH_TYPE=jwt takes exactly one of JWT_SECRET_KEY and JWT_JWKS_URL, and {got} is set."
     )
 
 
+def _secret_key(secret: str) -> PyJWK:
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.InvalidKeyError as error:
+        raise SettingsError(
+            "JWT_SECRET_KEY is wrong: got a public key or a certificate, takes a shared "
+            "secret. Public keys come from JWT_JWKS_URL."
+        ) from error
+    return PyJWK(HMACAlgorithm.to_jwk(secret, as_dict=True), "HS256")
+
+
+@lru_cache(maxsize=1024)
 def _header(token: str) -> tuple[str, str | None]:
     """The algorithm and the key id that a token claims."""
     try:
         header = jwt.get_unverified_header(token)
     except jwt.InvalidTokenError as error:
-        raise not_authenticated("This is no token (JWT).") from error
+        raise not_authenticated(NO_TOKEN) from error
     return str(header.get("alg")), header.get("kid")
 
 
@@ -142,5 +125,9 @@ def _sentence(error: jwt.InvalidTokenError) -> str:
             return "This token is from another issuer (iss)."
         case jwt.MissingRequiredClaimError(claim=claim):
             return f"This token lacks '{claim}'."
+        case jwt.InvalidSignatureError():
+            return "This token is not valid."
+        case jwt.DecodeError():
+            return NO_TOKEN
         case _:
             return "This token is not valid."

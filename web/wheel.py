@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=Hashable)
+
+class Timed(Protocol):
+    """Something that has to do something at its time."""
+
+    def due(self) -> float | None:
+        """Does it; returns its next time (of the loop's clock), or None for never again."""
 
 
-class Wheel(Generic[T]):
-    """Calls `due(item)` at an item's time, to within a tick.
+class Wheel:
+    """Calls `due()` of each at its time, to within a tick."""
 
-    `due` returns the item's next time (of the loop's clock, in seconds), or None for never again.
-    """
-
-    def __init__(self, due: Callable[[T], float | None], tick_seconds: float) -> None:
-        self._due = due
+    def __init__(self, tick_seconds: float) -> None:
         self._tick_seconds = tick_seconds
-        self._slots: dict[int, list[T]] = {}
+        self._slots: dict[int, list[Timed]] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._turned = 0  # the last slot that was called
 
-    def add(self, item: T, when: float) -> None:
-        """Has `due` called for an item at a time; a time that has passed is the next tick."""
+    def add(self, timed: Timed, when: float) -> None:
+        """Has it called at a time of the loop's clock; one that has passed is the next tick."""
         if self._timer is None:
             self._turned = int(self._loop.time() / self._tick_seconds)
             self._wait()
         slot = max(int(when / self._tick_seconds), self._turned) + 1
-        self._slots.setdefault(slot, []).append(item)
+        self._slots.setdefault(slot, []).append(timed)
 
     def stop(self) -> None:
         """Calls nothing any more."""
@@ -46,18 +46,18 @@ class Wheel(Generic[T]):
 
     def _turn(self) -> None:
         now = int(self._loop.time() / self._tick_seconds)
-        due: list[T] = []
+        due: list[Timed] = []
         for slot in range(self._turned + 1, now + 1):
             due += self._slots.pop(slot, ())
         self._turned = now
-        for item in due:
+        for timed in due:
             try:
-                again = self._due(item)
+                again = timed.due()
             except Exception:  # the timer's edge: the others are due all the same
                 log.exception("something that was due failed")
                 continue
             if again is not None:
-                self.add(item, again)
+                self.add(timed, again)
         if self._slots:
             self._wait()
         else:

@@ -58,6 +58,7 @@ def require_settings(**_: Any) -> None:
     try:
         settings = get_settings()
         settings.require_redis_url()
+        settings.require_celery_urls()
         settings.require_database_url()
     except SettingsError as error:
         sys.exit(f"error: {error}")

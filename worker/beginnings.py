@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Mapping
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -22,6 +23,8 @@ from worker.execution import Execution, current, enter
 from worker.heartbeat import heartbeat
 
 log = logging.getLogger(__name__)
+
+GROUPS_REMEMBERED = 1000
 
 
 def option(task: Any) -> Mapping[str, Any]:
@@ -103,6 +106,9 @@ def _comes_again(task: Any) -> tuple[bool, bool]:
     return late and bool(task.reject_on_worker_lost), late and not acks_on_timeout
 
 
+_group_runs: dict[str, int] = {}  # the number of each group's latest run: where to begin to look
+
+
 def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """before_task_publish: names the run in the message, and makes it exist if it is new."""
     task = app.tasks.get(sender)
@@ -127,11 +133,23 @@ def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_
 
 
 def _accepted(owner: tuple[str, str], final: str, group: str | None) -> RunRef:
-    """A run that exists: the group's, unless that has ended already, else a new one."""
-    ref = new_run(*owner, owner[1], final=final, group=group)
-    outcome = submit(ref, Accepted())
-    if group and outcome and outcome.verdict == "duplicate" and outcome.status in TERMINAL:
-        return _accepted(owner, final, None)
+    """A run that exists: a new one, or the group's that is still open.
+
+    A group's run may end before its last members are published: they share the next one, since
+    a run of each one's own would supersede that of the one before.
+    """
+    if group is None:
+        ref = new_run(*owner, owner[1], final=final)
+        submit(ref, Accepted())
+        return ref
+    for number in count(_group_runs.get(group, 1)):
+        ref = new_run(*owner, owner[1], final=final, group=f"{group} {number}")
+        outcome = submit(ref, Accepted())
+        if not (outcome and outcome.verdict == "duplicate" and outcome.status in TERMINAL):
+            break
+    _group_runs[group] = number
+    if len(_group_runs) > GROUPS_REMEMBERED:
+        _group_runs.pop(next(iter(_group_runs)), None)
     return ref
 
 

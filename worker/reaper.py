@@ -13,10 +13,9 @@ from typing import Any
 from celery import current_app, shared_task
 
 from shared import keys
-from shared.connections import redis_client
+from shared.connections import app_redis
 from shared.facts import Succeeded
 from shared.runs import TERMINAL, RunRef, lapse, submit
-from shared.settings import get_settings
 
 BATCH = 100
 LOOK_AGAIN_SECONDS = 30
@@ -32,7 +31,7 @@ def reap() -> int:
 
 def reap_shard(number: int) -> int:
     """Does the same for one of the sixteen sets of open runs."""
-    client = redis_client(get_settings().require_redis_url())
+    client = app_redis()
     shard = keys.open_shard(number)
     members: Any = client.zrangebyscore(shard, "-inf", time.time() * 1000, start=0, num=BATCH)
     for member in members:

@@ -8,9 +8,9 @@ from typing import Any
 
 from celery import Celery, signals
 
+from shared.connections import app_redis
 from shared.relay import Relay
 from shared.settings import get_settings
-from shared.steps import step_client
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class RelayThread:
         if sender.app is not self._app or url is None or self._thread is not None:
             return
         self._stopping.clear()
-        self._relay = Relay(url, step_client)
+        self._relay = Relay(url, app_redis)
         self._thread = threading.Thread(
             target=self._run, args=(self._relay,), name="eventstream-relay", daemon=True
         )

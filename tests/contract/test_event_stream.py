@@ -332,6 +332,23 @@ def test_an_unreachable_redis_is_never_an_empty_success(tmp_path: Path) -> None:
     }
 
 
+def test_a_redis_that_refuses_to_read_is_never_an_empty_success(
+    client: redis.Redis, server: WebServer
+) -> None:
+    publish(3)
+    client.acl_setuser("default", enabled=True, commands=["-xrange"])
+    try:
+        with watch(server.url, "0") as reader:
+            reader.response.read()
+            assert reader.response.status_code == 503
+            assert reader.response.headers["retry-after"] == "2"
+        assert client.zcard(keys.connections(USER)) == 0
+    finally:
+        client.acl_setuser("default", enabled=True, commands=["+xrange"])
+    with watch(server.url, "0") as reader:
+        assert numbers(reader.events(3)) == [0, 1, 2]
+
+
 def test_web_does_not_start_where_a_setting_is_wrong() -> None:
     import subprocess
 

@@ -17,9 +17,9 @@ import pytest
 import redis
 
 from shared import keys
+from shared.connections import app_redis
 from shared.event_outbox import enqueue_user_event
 from shared.relay import Relay
-from shared.steps import step_client
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import celery_worker
@@ -41,7 +41,7 @@ def connection(
 
 @contextmanager
 def relaying(database_url: str) -> Iterator[None]:
-    relay = Relay(database_url, step_client)
+    relay = Relay(database_url, app_redis)
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:

@@ -15,11 +15,11 @@ import redis
 from psycopg.rows import dict_row, namedtuple_row
 
 from shared import event_outbox, keys
+from shared.connections import app_redis
 from shared.errors import EventRefused
 from shared.event_outbox import Waiting, enqueue_user_event
 from shared.relay import Relay
 from shared.settings import get_settings
-from shared.steps import step_client
 from tests.commands import wait_until
 
 USER = "alice"
@@ -40,7 +40,7 @@ def connect(database_url: str) -> Iterator[Callable[..., psycopg.Connection[Any]
 
 @contextmanager
 def relaying(database_url: str) -> Iterator[Relay]:
-    relay = Relay(database_url, step_client)
+    relay = Relay(database_url, app_redis)
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:
@@ -213,7 +213,7 @@ def test_what_was_published_before_a_crash_is_not_published_again(
             enqueue(conn, n)
     conn = connect(autocommit=True)
     events = event_outbox.waiting(conn, 10)
-    crashed = Relay(database_url, step_client)
+    crashed = Relay(database_url, app_redis)
     crashed._append(event_outbox.identity(conn), events[:2])
     with relaying(database_url):
         wait_until(lambda: count(conn) == 0, "the rest")
@@ -229,7 +229,7 @@ def test_a_relay_that_was_held_up_appends_nothing_behind_its_successor(
     enqueue(conn, 1)
     with relaying(database_url):
         wait_until(lambda: count(conn) == 0, "the successor")
-    Relay(database_url, step_client)._append(event_outbox.identity(conn), stale)
+    Relay(database_url, app_redis)._append(event_outbox.identity(conn), stale)
     assert journaled(client) == [0, 1]
 
 
@@ -288,7 +288,7 @@ def test_nothing_piles_up_with_push_turned_off(
 def test_two_outboxes_of_one_redis_do_not_hide_each_others_events(
     client: redis.Redis, database_url: str
 ) -> None:
-    relay = Relay(database_url, step_client)
+    relay = Relay(database_url, app_redis)
     relay._append("one", [Waiting(9, USER, '{"type":"t","payload":{"n":1}}')])
     relay._append("two", [Waiting(5, USER, '{"type":"t","payload":{"n":2}}')])
     assert journaled(client) == [1, 2]

@@ -13,10 +13,10 @@ import pytest
 import redis
 
 from shared import keys
+from shared.connections import app_redis, redis_client
 from shared.outbox import Outbox, outbox
 from shared.publisher import NewEvent, publish_user_event, publish_user_events
 from shared.settings import get_settings
-from shared.steps import step_client
 from shared.user_stream import STEP_BYTES, STEP_EVENTS, append_step, in_steps
 from tests.conftest import RunningRedis
 
@@ -157,7 +157,8 @@ def test_a_child_that_is_forked_while_a_lock_is_held_publishes_all_the_same(
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with outbox()._lock, step_client().connection_pool._lock:
+        pool = redis_client(get_settings().require_redis_url()).connection_pool
+        with outbox()._lock, pool._lock:
             held.set()
             release.wait(30)
 
@@ -191,14 +192,14 @@ def test_a_child_leaves_what_waits_to_its_parent(
 
 def test_a_child_has_a_socket_of_its_own(client: redis.Redis) -> None:
     publish_user_event(USER, "test.event", {})
-    mine = step_client().client_id()
-    assert in_child(lambda: step_client().client_id()) not in (None, mine)
-    assert step_client().client_id() == mine, "and its end closes nothing here"
+    mine = app_redis().client_id()
+    assert in_child(lambda: app_redis().client_id()) not in (None, mine)
+    assert app_redis().client_id() == mine, "and its end closes nothing here"
 
 
 def test_what_waits_is_bounded_in_bytes(client: redis.Redis, redis_server: RunningRedis) -> None:
     redis_server.stop()
-    box = Outbox(step_client, limit_bytes=5000)
+    box = Outbox(app_redis, limit_bytes=5000)
     for n in range(10):
         box.send(append_step(get_settings(), USER, [str(n) * 1000]))
     assert [step.args[-1][0] for step in box._pending] == ["6", "7", "8", "9"]

@@ -55,3 +55,9 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_missing_url_says_what_to_do() -> None:
     with pytest.raises(SettingsError, match=r"REDIS_URL is not set.*eventstream dev"):
         get_settings().require_redis_url()
+
+
+def test_a_cluster_needs_servers_of_celerys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_CLUSTER", "true")
+    with pytest.raises(SettingsError, match="CELERY_BROKER_URL"):
+        get_settings().require_celery_urls()

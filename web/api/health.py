@@ -5,9 +5,8 @@ from __future__ import annotations
 import redis
 from flask import Blueprint
 
-from shared.connections import postgres, redis_client
+from shared.connections import app_redis, postgres
 from shared.errors import RedisUnavailable
-from shared.settings import get_settings
 
 blueprint = Blueprint("health", __name__)
 
@@ -16,7 +15,7 @@ blueprint = Blueprint("health", __name__)
 def healthz() -> dict[str, bool]:
     """200 when Redis and Postgres answer; else 503."""
     try:
-        redis_client(get_settings().require_redis_url()).ping()
+        app_redis().ping()
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
     with postgres() as connection:

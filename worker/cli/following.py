@@ -18,9 +18,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared import keys, wire
+from shared.connections import AnyRedis, cluster_client
 from shared.encoding import to_json
 from shared.errors import EventStreamError, RedisUnavailable
 from shared.events import BACKLOG_TRUNCATED
+from shared.settings import get_settings
 
 _BLOCK_MS = 5_000
 _SILENCE_SECONDS = 60  # several keepalives: a connection that says less is dead
@@ -45,14 +47,9 @@ def follow_journal(redis_url: str, user_id: str, cursor: str | None) -> Iterator
     Raises:
         RedisUnavailable: Redis did not answer at the start; later it is waited for.
     """
-    client = redis.Redis.from_url(
-        redis_url,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        socket_timeout=_BLOCK_MS / 1000 + _CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
     key = keys.stream(user_id)
     try:
+        client = _patient_client(redis_url)
         position = cursor or _newest(client, key)
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable(f"Redis can't be reached: {error}") from error
@@ -70,7 +67,19 @@ def follow_journal(redis_url: str, user_id: str, cursor: str | None) -> Iterator
             yield f'{{"id":"{position}",{fields[b"e"][1:].decode()}'
 
 
-def _newest(client: redis.Redis, key: str) -> str:
+def _patient_client(url: str) -> AnyRedis:
+    """A client that waits for as long as a read may block."""
+    options: dict[str, Any] = {
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_timeout": _BLOCK_MS / 1000 + _CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if get_settings().redis_cluster:
+        return cluster_client(url, **options)
+    return redis.Redis.from_url(url, **options)
+
+
+def _newest(client: AnyRedis, key: str) -> str:
     entries: Any = client.xrevrange(key, count=1)
     return entries[0][0].decode() if entries else wire.ORIGIN
 

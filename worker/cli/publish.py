@@ -9,7 +9,7 @@ from typing import Any
 import click
 import redis
 
-from shared.connections import redis_client
+from shared.connections import app_redis, redis_client
 from shared.encoding import encode_body
 from shared.errors import RedisUnavailable
 from shared.settings import get_settings
@@ -62,9 +62,12 @@ def publish(
     scope = _scope(scope_kind, scope_id)
     limit = settings.event_max_bytes
     body = encode_body(user, event_type, payload, scope=scope, max_bytes=limit)
-    url = settings.redis_url or DataFolder(folder).place().redis_url
     try:
-        (entry_id,) = append_step(settings, user, [body]).run(redis_client(url))
+        if settings.redis_url:
+            client = app_redis()
+        else:
+            client = redis_client(DataFolder(folder).place().redis_url)
+        (entry_id,) = append_step(settings, user, [body]).run(client)
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailable from error
     except redis.ResponseError as error:

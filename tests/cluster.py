@@ -1,0 +1,141 @@
+"""A Redis Cluster of three primaries for tests, on loopback. It needs a redis-server of 7 or newer,
+which no wheel brings: Debian's package has it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from shared import keys
+from tests.commands import wait_until
+from tests.servers import free_port
+from worker.cli.children import Child, spawn, stop
+
+SLOTS = 16_384
+NODES = 3
+VARIABLE = "EVENTSTREAM_REDIS_SERVER_7"
+
+
+def program() -> str:
+    """The redis-server to run; without one the test is skipped, on CI it fails."""
+    found = os.environ.get(VARIABLE) or shutil.which("redis-server") or ""
+    said = (
+        subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        if found
+        else ""
+    )
+    version = re.search(r"v=(\d+)", said)
+    if version is None or int(version[1]) < 7:
+        message = f"No redis-server 7 here: install redis-server, or name one in {VARIABLE}."
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    return found
+
+
+@dataclass
+class Node:
+    """One primary."""
+
+    port: int
+    command: list[str]
+    child: Child
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, decode_responses=True)
+
+    def ask(self, *command: object) -> Any:
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    @property
+    def node_id(self) -> str:
+        return str(self.ask("CLUSTER MYID"))
+
+    def start_again(self) -> None:
+        self.child = spawn(f"redis-{self.port}", self.command)
+        wait_until(lambda: answers(self), "the node answers")
+
+
+class Cluster:
+    """Three primaries, each with a third of the slots."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        share = SLOTS // NODES + 1
+        for number, node in enumerate(nodes):
+            node.ask("CLUSTER ADDSLOTSRANGE", number * share, min(SLOTS, (number + 1) * share) - 1)
+            node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
+            node.ask("CLUSTER MEET", "127.0.0.1", nodes[0].port)
+        wait_until(lambda: all(map(is_whole, nodes)), "the cluster is whole")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.nodes[0].port}/0"
+
+    def home(self, user_id: str) -> Node:
+        """The node that holds a user's keys."""
+        port = redis.RedisCluster.from_url(self.url).get_node_from_key(keys.topic(user_id)).port  # type: ignore[no-untyped-call]
+        return next(node for node in self.nodes if node.port == port)
+
+    def move(self, user_id: str, target: Node) -> None:
+        """Moves the slot of a user, with all its keys, as an operator's resharding does."""
+        source, slot = self.home(user_id), key_slot(keys.topic(user_id).encode())
+        target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.node_id)
+        source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target.node_id)
+        while names := list(source.ask("CLUSTER GETKEYSINSLOT", slot, 100)):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+        for node in (target, source, *self.nodes):
+            node.ask("CLUSTER SETSLOT", slot, "NODE", target.node_id)
+
+
+def answers(node: Node) -> bool:
+    try:
+        return bool(node.client.ping())
+    except redis.RedisError:
+        return False
+
+
+def is_whole(node: Node) -> bool:
+    """Whether the node knows the others, and that all slots are theirs."""
+    is_ok = node.ask("CLUSTER INFO")["cluster_state"] == "ok"
+    return is_ok and len(node.ask("CLUSTER NODES")) == NODES
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[Cluster]:
+    """Runs a cluster with its data in a folder."""
+    found = program()
+    nodes: list[Node] = []
+    try:
+        for _ in range(NODES):
+            port = low_port()
+            data = folder / f"node-{port}"
+            data.mkdir()
+            command = [
+                *(found, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data)),
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+                *("--cluster-require-full-coverage", "no"),
+                *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
+            ]
+            nodes.append(Node(port, command, spawn(f"redis-{port}", command)))
+        wait_until(lambda: all(map(answers, nodes)), "the nodes answer")
+        yield Cluster(nodes)
+    finally:
+        stop([node.child for node in nodes], 5)
+
+
+def low_port() -> int:
+    """A free port with room above it: the cluster's own bus takes that plus 10,000."""
+    while (port := free_port()) >= 55_000:
+        continue
+    return port

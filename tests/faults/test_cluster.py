@@ -1,0 +1,174 @@
+"""The channel on a Redis Cluster: each user on a shard; shards that end, and slots that move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from shared import keys
+from shared.connections import app_redis
+from shared.outbox import outbox
+from shared.publisher import NewEvent, publish_user_event, publish_user_events
+from shared.runs import accept, new_run
+from shared.settings import get_settings
+from tests.cluster import Cluster, redis_cluster
+from tests.commands import wait_until
+from tests.servers import WebServer, web_server
+from tests.signing import SECRET, hs256
+from tests.sse import Reader, watch
+from worker.cli.following import follow_journal
+from worker.cli.main import main
+
+# Celery has no transport for a cluster, and its servers are not used here.
+SETTINGS = {
+    "REDIS_CLUSTER": "true",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0",
+}
+USERS = [f"user-{number}" for number in range(9)]
+
+
+@pytest.fixture(scope="module")
+def shards(server_folder: Path) -> Iterator[Cluster]:
+    folder = server_folder / "cluster"
+    folder.mkdir()
+    with redis_cluster(folder) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shards: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("REDIS_URL", shards.url)
+    monkeypatch.setenv("REDIS_CLUSTER", "true")
+    get_settings.cache_clear()
+    for node in shards.nodes:
+        node.client.flushall()
+    return shards
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Iterator[WebServer]:
+    settings = {**SETTINGS, "AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET}
+    with web_server("asgi", cluster.url, SSE_KEEPALIVE_SECONDS="0.5", **settings) as server:
+        yield server
+
+
+def open_all(streams: ExitStack, server: WebServer) -> dict[str, Reader]:
+    return {
+        user: streams.enter_context(watch(server.url, "0", Authorization=f"Bearer {hs256(user)}"))
+        for user in USERS
+    }
+
+
+def publish(user: str, *numbers: int) -> None:
+    for n in numbers:
+        publish_user_event(user, "test.event", {"n": n})
+    wait_until(lambda: outbox().flush() == 0, "delivered")
+
+
+def numbers(events: list[dict[str, Any]]) -> list[int]:
+    return [event["payload"]["n"] for event in events]
+
+
+def test_every_user_is_served_from_their_shard(cluster: Cluster, server: WebServer) -> None:
+    assert len({cluster.home(user).port for user in USERS}) == 3
+    for user in USERS:
+        publish(user, 0, 1)
+    with ExitStack() as streams:
+        readers = open_all(streams, server)
+        for user in USERS:
+            publish(user, 2)
+            publish_user_events(user, [NewEvent("test.event", {"n": n}) for n in (3, 4)])
+        for reader in readers.values():
+            assert numbers(reader.events(5)) == [0, 1, 2, 3, 4]
+        client = app_redis()
+        assert all(client.zcard(keys.connections(user)) == 1 for user in USERS)
+    wait_until(lambda: not any(client.exists(keys.connections(u)) for u in USERS), "given back")
+
+
+def test_the_commands_find_a_users_shard(cluster: Cluster) -> None:
+    for user in USERS:
+        done = CliRunner().invoke(main, ["publish", user, "test.event", '{"n": 7}'])
+        assert done.exit_code == 0, done.output
+        line = next(follow_journal(cluster.url, user, "0-0"))
+        assert json.loads(line)["payload"] == {"n": 7}
+
+
+def test_a_run_is_accepted_on_its_users_shard(cluster: Cluster) -> None:
+    for user in USERS:
+        run = new_run(user, "source", "a source", final="task")
+        assert accept(run).verdict == "ok"
+        rows: Any = app_redis().xrange(keys.stream(user))
+        assert b"source.ingest.queued" in rows[0][1][b"e"]
+
+
+def test_streams_outlive_a_shard_that_is_killed_and_comes_back(
+    cluster: Cluster, server: WebServer
+) -> None:
+    with ExitStack() as streams:
+        readers = open_all(streams, server)
+        for user in USERS:
+            publish(user, 0)
+        assert all(numbers(reader.events(1)) == [0] for reader in readers.values())
+        node = cluster.home(USERS[0])
+        node.child.kill()
+        elsewhere = [user for user in USERS if cluster_home_is_not(cluster, user, node.port)]
+        for user in elsewhere:
+            publish_user_event(user, "test.event", {"n": 1})
+        node.start_again()
+        for user in USERS:
+            publish(user, 2)
+        for user, reader in readers.items():
+            expected = [1, 2] if user in elsewhere else [2]
+            assert numbers(reader.events(len(expected))) == expected
+
+
+def cluster_home_is_not(cluster: Cluster, user: str, port: int) -> bool:
+    client: Any = app_redis()
+    return bool(client.get_node_from_key(keys.topic(user)).port != port)
+
+
+def test_streams_follow_a_slot_that_moves(cluster: Cluster, server: WebServer) -> None:
+    with ExitStack() as streams:
+        readers = open_all(streams, server)
+        for user in USERS:
+            publish(user, 0)
+        assert all(numbers(reader.events(1)) == [0] for reader in readers.values())
+        moving = USERS[0]
+        source = cluster.home(moving)
+        target = next(node for node in cluster.nodes if node.port != source.port)
+        cluster.move(moving, target)
+        assert cluster.home(moving).port == target.port
+        for user in USERS:
+            publish(user, 1, 2)
+        for reader in readers.values():
+            assert numbers(reader.events(2)) == [1, 2]
+
+
+def test_a_cluster_that_is_away_is_never_an_empty_success() -> None:
+    with (
+        web_server("asgi", "redis://127.0.0.1:1/0", **SETTINGS) as server,
+        watch(server.url) as reader,
+    ):
+        reader.response.read()
+        assert reader.response.status_code == 503
+        assert reader.response.headers["retry-after"] == "2"
+
+
+def test_nothing_is_published_twice_where_a_reply_is_lost(cluster: Cluster) -> None:
+    assert isinstance(app_redis(), redis.RedisCluster)
+    home = cluster.home(USERS[0])
+    for n in range(20):
+        publish_user_event(USERS[0], "test.event", {"n": n})
+        if n % 5 == 0:
+            home.client.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: outbox().flush() == 0, "delivered")
+    rows: Any = app_redis().xrange(keys.stream(USERS[0]))
+    assert len(rows) == 20
