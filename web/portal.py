@@ -10,10 +10,12 @@ import asyncio
 import os
 import socket
 import threading
-import time
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
-from anyio.from_thread import start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from shared.settings import get_settings
 from web.delivery import Delivery
@@ -24,6 +26,7 @@ from web.stream import open_user_events
 
 CLIENT_GONE = 499  # nginx's code for it, for the access log: nobody reads this answer
 DRAIN_SECONDS = END_SECONDS + 0.5
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,8 @@ def drain() -> None:
     loop = _loops.get(pid)
     if loop is None:
         return
-    loop.drain()
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while loop.delivery.hub.topics and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with suppress(TimeoutError):
+        loop.drain().result(DRAIN_SECONDS)
 
 
 async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
@@ -77,16 +78,21 @@ async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
 
 
 class _Loop:
-    """The event loop of one process, in a daemon thread; it lives as long as the process."""
+    """The event loop of one process, in a daemon thread; it lives as long as the process.
+
+    Not by `start_blocking_portal`: at the exit, that waits for a thread which is gone by then.
+    """
 
     def __init__(self) -> None:
-        self._context = start_blocking_portal(name="eventstream-portal")  # let go, it would stop
-        self.portal = self._context.__enter__()
+        started: Future[BlockingPortal] = Future()
+        name = "eventstream-portal"
+        threading.Thread(target=anyio.run, args=(_run, started), name=name, daemon=True).start()
+        self.portal = started.result()
         self._loop, self.delivery = self.portal.call(_build)
 
-    def drain(self) -> None:
-        """Ends its streams, and lets no more in."""
-        self._loop.call_soon_threadsafe(self.delivery.drain)
+    def drain(self) -> Future[None]:
+        """Ends its streams, lets no more in, and is done when their threads have said so."""
+        return asyncio.run_coroutine_threadsafe(_drained(self.delivery), self._loop)
 
 
 _loops: dict[int, _Loop] = {}
@@ -101,6 +107,19 @@ def _loop(pid: int) -> _Loop:
             if pid in _stopping:
                 _loops[pid].drain()
         return _loops[pid]
+
+
+async def _run(started: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        started.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+async def _drained(delivery: Delivery) -> None:
+    delivery.drain()
+    while delivery.hub.topics:
+        await asyncio.sleep(POLL_SECONDS)
+    await delivery.aclose()
 
 
 async def _build() -> tuple[asyncio.AbstractEventLoop, Delivery]:
