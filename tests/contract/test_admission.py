@@ -119,3 +119,7 @@ def test_a_killed_process_gives_its_places_back_within_three_keepalives(
 def test_head_takes_no_place(client: redis.Redis, server: WebServer) -> None:
     assert httpx.head(f"{server.url}/api/events", trust_env=False).status_code == 200
     assert client.zcard(keys.connections(USER)) == 0
+    with ExitStack() as streams:
+        fill(streams, server.url)
+        head = httpx.head(f"{server.url}/api/events", trust_env=False, timeout=10)
+        assert head.status_code == 200, "it needs none either"

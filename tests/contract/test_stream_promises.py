@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ from shared import keys
 from shared.outbox import Outbox
 from shared.publisher import publish_user_event
 from shared.settings import get_settings
-from shared.user_stream import append_step
+from shared.user_stream import Status, append_step
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import watch
+from web.admission import read_after
+from web.delivery import Delivery
 
 USER = "local"
 NO_LIMITS = {"SSE_MAX_CONCURRENT_PER_USER": "0", "EVENTS_REPLAY_BUDGET_REQUESTS_PER_WINDOW": "0"}
@@ -164,6 +167,54 @@ def test_trimming_while_a_client_reads_is_never_silent(client: redis.Redis, face
     finally:
         stopped.set()
         publisher.join()
+
+
+def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis.Redis) -> None:
+    """What the cursor stands on is trimmed all the time; a page that follows on it has no hole."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        box, n = Outbox(lambda: client), 0
+        while not stopped.is_set():
+            body = f'{{"type":"test.event","payload":{{"n":{n}}}}}'
+            assert box.send(append_step(get_settings(), USER, body))
+            client.xtrim(keys.stream(USER), maxlen=3, approximate=False)
+            n += 1
+
+    async def read() -> None:
+        delivery = Delivery(get_settings())
+        link = delivery.hub.link(keys.topic(USER))
+        for _ in range(1000):
+            oldest = await read_after(link, USER, "0-0", 1, lambda _: None)
+            first = oldest.entries[0]
+            page = await read_after(link, USER, first.id, 10, lambda _: None)
+            if page.status is Status.OK and page.entries:
+                assert number_in(page.entries[0].frame) == number_in(first.frame) + 1
+        await delivery.aclose()
+
+    publish(-1)
+    publisher = threading.Thread(target=run)
+    publisher.start()
+    try:
+        asyncio.run(read())
+    finally:
+        stopped.set()
+        publisher.join()
+
+
+def number_in(frame: bytes) -> int:
+    return int(frame.rpartition(b'"n":')[2].partition(b"}")[0])
+
+
+def test_what_came_while_a_connection_was_lost_needs_no_later_event(
+    client: redis.Redis, server: WebServer
+) -> None:
+    with watch(server.url, "0") as reader:
+        reader.block()
+        for n in range(5):
+            wait_until(lambda: client.client_kill_filter(_type="pubsub"), "a connection to cut")
+            publish(n)
+            assert numbers(reader.events(1)) == [n]
 
 
 def test_a_stream_ends_with_its_token(client: redis.Redis, face: str) -> None:

@@ -155,12 +155,14 @@ def assert_all_received(
     assert sum(map(len, expected.values())) == publisher.published
     wait_for_all(followers, expected)
     assert deviation(followers, expected) == Deviation()
+    assert {follower.answers[200] for follower in followers} == {1}, "none was ended"
 
 
 def test_a_redis_that_stands_still_for_a_while_costs_no_event(
     client: redis.Redis, redis_server: RunningRedis
 ) -> None:
-    with some_streams(redis_server) as (_, followers, publisher):
+    # So short a keepalive that its silence is noticed, and reads fail meanwhile.
+    with some_streams(redis_server, SSE_KEEPALIVE_SECONDS="0.5") as (_, followers, publisher):
         os.kill(redis_server.pid, signal.SIGSTOP)
         try:
             publisher.wait_for(3 * FEW_PER_SECOND)
