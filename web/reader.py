@@ -97,10 +97,8 @@ class Reader:
             receive: ASGI's; says `http.disconnect` when the client has left.
         """
         self._delivery.watch(self, min(self._renew_at, self._expires_at))
-        if self._delivery.draining:  # since it was let in
-            self.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
         try:
-            if self._delivery.draining:
+            if self._delivery.draining:  # since it was let in
                 self.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
             self._begin()
             if self._outlet.can_abort:
