@@ -258,4 +258,4 @@ def test_a_thread_that_is_stuck_behind_the_end_of_a_capped_snapshot_is_freed(
         wait_until(lambda: leases(client) == 0, "its lease, given back")
     [loop] = portal._loops.values()
     loop.portal.call(loop.delivery.aclose)
-    loop._context.__exit__(None, None, None)
+    loop.portal.call(loop.portal.stop)

@@ -17,9 +17,10 @@ from redis.client import PubSub
 
 from shared import keys
 from shared.outbox import Outbox
+from shared.pages import Status
 from shared.publisher import publish_user_event
 from shared.settings import get_settings
-from shared.user_stream import Status, append_step
+from shared.user_stream import append_step
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
@@ -177,7 +178,7 @@ def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis
         box, n = Outbox(lambda: client), 0
         while not stopped.is_set():
             body = f'{{"type":"test.event","payload":{{"n":{n}}}}}'
-            assert box.send(append_step(get_settings(), USER, body))
+            assert box.send(append_step(get_settings(), USER, [body]))
             client.xtrim(keys.stream(USER), maxlen=3, approximate=False)
             n += 1
 
@@ -186,10 +187,9 @@ def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis
         link = delivery.hub.link(keys.topic(USER))
         for _ in range(1000):
             oldest = await read_after(link, USER, "0-0", 1, lambda _: None)
-            first = oldest.entries[0]
-            page = await read_after(link, USER, first.id, 10, lambda _: None)
-            if page.status is Status.OK and page.entries:
-                assert number_in(page.entries[0].frame) == number_in(first.frame) + 1
+            page = await read_after(link, USER, oldest.end, 10, lambda _: None)
+            if page.status is Status.OK and page.number:
+                assert number_in(page.frames) == number_in(oldest.frames) + 1
         await delivery.aclose()
 
     publish(-1)
@@ -202,8 +202,9 @@ def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis
         publisher.join()
 
 
-def number_in(frame: bytes) -> int:
-    return int(frame.rpartition(b'"n":')[2].partition(b"}")[0])
+def number_in(frames: bytes) -> int:
+    """The number in the first of them."""
+    return int(frames.partition(b'"n":')[2].partition(b"}")[0])
 
 
 def test_what_came_while_a_connection_was_lost_needs_no_later_event(
