@@ -9,7 +9,7 @@
 
 local FIRST = 7
 
-local function earlier_ids()
+if ARGV[6] == '1' then
   local places, ids, found = {}, {}, false
   for i = FIRST, #ARGV do
     local place = i - FIRST + 1
@@ -20,12 +20,9 @@ local function earlier_ids()
     local place = places[entry[2][4]]
     if place then ids[place], found = entry[1], true end
   end
-  return found and ids
+  if found then return ids end
 end
-
-local ids = ARGV[6] == '1' and earlier_ids()
-if ids then return ids end
-ids = {}
+local ids = {}
 local to = {stream = KEYS[1], channel = ARGV[1], publish = ARGV[2], maxlen = ARGV[3],
   ttl_ms = ARGV[4]}
 for i = FIRST, #ARGV do

@@ -18,9 +18,12 @@ local function append_entry(to, token, body)
   local prev = to.last or last_id(to.stream)
   local id = redis.call('XADD', to.stream, 'MAXLEN', '~', to.maxlen, '*',
     'p', prev, 't', token, 'e', body)
-  if not to.last then redis.call('PEXPIRE', to.stream, to.ttl_ms) end
+  -- Renewed when a hundredth of it is over: a look costs less than a write that is replicated.
+  if not to.last and redis.call('PTTL', to.stream) < to.ttl_ms * 0.99 then
+    redis.call('PEXPIRE', to.stream, to.ttl_ms)
+  end
   to.last = id
-  local frame = 'id: ' .. id .. '\ndata: {"id":"' .. id .. '",' .. string.sub(body, 2) .. '\n\n'
-  redis.call(to.publish, to.channel, prev .. ' ' .. id .. ' ' .. frame)
+  redis.call(to.publish, to.channel, prev .. ' ' .. id .. ' id: ' .. id
+    .. '\ndata: {"id":"' .. id .. '",' .. string.sub(body, 2) .. '\n\n')
   return id, prev
 end

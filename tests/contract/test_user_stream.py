@@ -292,8 +292,8 @@ def test_a_journal_that_was_lost_and_filled_again_is_told_and_all_of_it_follows(
 
 def test_another_users_cursor_or_one_of_the_future_is_told(client: redis.Redis) -> None:
     ids = append(client, *[BODY] * 3)
-    ms, seq = key(ids[-1])
-    for cursor in (f"{ms - 1}-0", f"{ms}-{seq + 9}", f"{ms + 1_000_000}-0", wire.LARGEST):
+    first_ms, (ms, seq) = key(ids[0])[0], key(ids[-1])
+    for cursor in (f"{first_ms - 1}-0", f"{ms}-{seq + 9}", f"{ms + 1_000_000}-0", wire.LARGEST):
         page, sent = read_all(client, cursor)
         assert (page.status, sent) == (Status.JOURNAL_RESET, ids)
 
