@@ -83,6 +83,14 @@ def last_retry(reader: Reader) -> int:
     return int(reader.rest()[-1].fields["retry"])
 
 
+def is_let_go(kept: httpx.Client) -> bool:
+    """Whether a server ends the connection that it has kept, as one that stops does."""
+    try:
+        return kept.get("/openapi.json").headers.get("connection") == "close"
+    except httpx.TransportError:
+        return True
+
+
 @contextmanager
 def replay_that_nobody_reads(server: WebServer) -> Iterator[socket.socket]:
     """A replay of 3 MB, of which only the first bytes are read."""
@@ -161,7 +169,9 @@ def test_who_is_let_in_only_while_the_server_stops_is_told_to_come_back(
         key_server(rsa_jwk("one")) as published,
         web_server(face, redis_url, AUTH_TYPE="jwt", JWT_JWKS_URL=published.url) as server,
         ThreadPoolExecutor(1) as pool,
+        httpx.Client(base_url=server.url, timeout=2, trust_env=False) as kept,
     ):
+        assert not is_let_go(kept)
         published.gate.clear()
         known = {"Authorization": f"Bearer {rs256('one')}"}
         asking = pool.submit(
@@ -169,6 +179,7 @@ def test_who_is_let_in_only_while_the_server_stops_is_told_to_come_back(
         )
         wait_until(lambda: published.asked, "it is asked who that is")
         stop = ask_to_stop(server)
+        wait_until(lambda: is_let_go(kept), "its worker has heard of the stop")
         published.gate.set()
         answer = asking.result()
         assert (answer.status_code, answer.json()["error"]) == (503, "unavailable")
