@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -39,8 +40,8 @@ def to_json(value: Any) -> str:
     value, dataclasses and mappings objects, sets lists. Keys of objects become text likewise.
 
     Raises:
-        EventRefused: the value holds NaN, an infinity, itself, or something that JSON has no
-            form for.
+        EventRefused: the value holds NaN, an infinity, itself, two keys of one text, or something
+            that JSON has no form for.
     """
     try:
         return _encode(value)
@@ -52,9 +53,17 @@ def to_json(value: Any) -> str:
 
 def _encode(value: Any) -> str:
     try:
-        return _ENCODER.encode(value)
+        text = _ENCODER.encode(value)
     except TypeError:  # also raised for a key that is no text, which `default` is never asked
-        return _ENCODER.encode(_with_text_keys(value))
+        text = _ENCODER.encode(_with_text_keys(value))
+    if _PERHAPS_NO_TEXT.search(text):
+        json.loads(text, object_pairs_hook=_check_distinct)
+    return text
+
+
+def _check_distinct(members: list[tuple[str, Any]]) -> None:
+    if len(dict(members)) < len(members):
+        raise TypeError(_SAME_KEYS)
 
 
 def _with_text_keys(value: Any) -> Any:
@@ -67,7 +76,7 @@ def _with_text_keys(value: Any) -> Any:
         return _with_text_keys(_plain(value))
     texts = {_key(key): _with_text_keys(item) for key, item in value.items()}
     if len(texts) < len(value):
-        raise TypeError("two keys of an object are the same as text")
+        raise TypeError(_SAME_KEYS)
     return texts
 
 
@@ -101,6 +110,13 @@ def _plain(value: Any) -> Any:
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_plain
+)
+# A key that the encoder may have made from a number, a bool or None, beside the same as text.
+_PERHAPS_NO_TEXT = re.compile(r'"(?:[-0-9][^"]*|true|false|null)":')
+_SAME_KEYS = "two keys of an object are the same as text"
+_NO_TYPE = (
+    "An event's type is a dotted name such as 'report.ready': letters, digits, '_' and '-' "
+    "between dots, not {!r}."
 )
 
 
@@ -137,13 +153,13 @@ def encode_body(
     """
     if not (isinstance(user_id, str) and user_id and _is_text(user_id)):
         raise EventRefused("An event needs a user id: text that is not empty.")
-    _check_type(event_type)
+    type_member = _type_member(event_type)
     if not isinstance(payload, Mapping):
         raise EventRefused(f"A payload is a mapping, not {type(payload).__name__}.")
     if scope is not None and not isinstance(scope, Mapping):
         raise EventRefused(f"A scope is a mapping or None, not {type(scope).__name__}.")
     body = (
-        f'{{"type":{to_json(event_type)},"ts":"{now_iso()}",'
+        f'{{{type_member},"ts":"{now_iso()}",'
         f'{envelope_head(user_id, scope)},"payload":{to_json(payload)}}}'
     )
     if len(body) > max_bytes:
@@ -153,13 +169,18 @@ def encode_body(
     return body
 
 
-def _check_type(event_type: object) -> None:
-    if not (isinstance(event_type, str) and is_dotted_name(event_type)):
-        raise EventRefused(
-            "An event's type is a dotted name such as 'report.ready': letters, digits, '_' and '-' "
-            f"between dots, not {event_type!r}."
-        )
+def _type_member(event_type: object) -> str:
+    if not isinstance(event_type, str):
+        raise EventRefused(_NO_TYPE.format(event_type))
+    return _type_member_of(event_type)
+
+
+@lru_cache(maxsize=1024)
+def _type_member_of(event_type: str) -> str:
+    if not is_dotted_name(event_type):
+        raise EventRefused(_NO_TYPE.format(event_type))
     if event_type == BACKLOG_TRUNCATED:
         raise EventRefused(
             f"{BACKLOG_TRUNCATED} is what a stream says of itself; take another type."
         )
+    return f'"type":{to_json(event_type)}'

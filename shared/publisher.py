@@ -14,6 +14,8 @@ from shared.user_stream import append_step, in_steps
 
 log = logging.getLogger(__name__)
 
+_TIME_LIMIT = "SoftTimeLimitExceeded"  # Celery's, which nothing here imports
+
 
 class NewEvent(NamedTuple):
     """An event to be published; a plain tuple of the same does as well."""
@@ -34,8 +36,8 @@ def publish_user_event(
 
     Never raises for a missing Redis: the event then waits in this process, in order, and leaves
     with the next publish or heartbeat, or when the process ends. An event that can't be published
-    as it is (no user, no type, a payload that is no JSON object or larger than
-    `EVENT_MAX_BYTES`) is logged with the reason.
+    as it is (no user, no type, a payload that is no JSON object, that raises, or that is larger
+    than `EVENT_MAX_BYTES`) is logged with the reason.
 
     Args:
         user_id: whose stream.
@@ -91,11 +93,19 @@ def _encode(
         return encode_body(
             user_id, new.type, new.payload, scope=new.scope, max_bytes=settings.event_max_bytes
         )
-    except (EventRefused, TypeError) as error:
+    except Exception as error:  # the edge: whatever a payload's own code raises fails no task
+        if _is_time_limit(error):
+            raise
         which = "event" if place is None else f"event {place} of a batch,"
         shown = event[0] if isinstance(event, tuple) and event else event
-        log.error("%s %r for user %r refused: %s", which, shown, user_id, error)
+        traceback = not isinstance(error, (EventRefused, TypeError))
+        log.error("%s %r for user %r refused: %s", which, shown, user_id, error, exc_info=traceback)
         return None
+
+
+def _is_time_limit(error: Exception) -> bool:
+    """Whether an exception came from outside, for the task: Celery raises it wherever it is."""
+    return any(kind.__name__ == _TIME_LIMIT for kind in type(error).__mro__)
 
 
 def _append(settings: Settings, user_id: str, bodies: list[str]) -> list[str | None]:

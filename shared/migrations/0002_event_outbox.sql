@@ -23,22 +23,35 @@ CREATE SEQUENCE event_outbox_position;
 -- see the row: whoever sees a position sees all before it. Commits that notify take turns in
 -- PostgreSQL anyway. A position is never below the time in microseconds, so that a database that
 -- is restored from a backup does not repeat those that Redis has seen.
--- It runs as its owner: who publishes needs the right to insert, and no other.
-CREATE FUNCTION place_in_event_outbox() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+-- It runs as its owner: who publishes needs the right to insert, and no other. So it looks at no
+-- search path of theirs, where a temporary table of the same name would come first, and nobody
+-- else may attach it to a table of their own.
+DO $do$
+BEGIN
+    EXECUTE format(
+        $create$
+CREATE FUNCTION %1$I.place_in_event_outbox() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(482854658917); -- "place" in ASCII
-    UPDATE event_outbox SET position = setval(
-        'event_outbox_position',
+    UPDATE %1$I.event_outbox SET position = setval(
+        %2$L,
         greatest(
-            nextval('event_outbox_position'),
+            nextval(%2$L),
             (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
         )
     ) WHERE id = NEW.id;
     PERFORM pg_notify('event_outbox', '');
     RETURN NULL;
 END
-$$;
+$$
+        $create$,
+        current_schema(),
+        format('%I.event_outbox_position', current_schema())
+    );
+END
+$do$;
+REVOKE ALL ON FUNCTION place_in_event_outbox() FROM PUBLIC;
 CREATE CONSTRAINT TRIGGER place_at_commit AFTER INSERT ON event_outbox
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION place_in_event_outbox();

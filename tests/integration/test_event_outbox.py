@@ -18,6 +18,7 @@ from shared import event_outbox, keys
 from shared.connections import app_redis
 from shared.errors import EventRefused
 from shared.event_outbox import Waiting, enqueue_user_event
+from shared.migrate import migrate
 from shared.relay import Relay
 from shared.settings import get_settings
 from tests.commands import wait_until
@@ -164,18 +165,66 @@ def test_a_caller_may_have_a_cursor_of_any_kind(client: redis.Redis, connect: An
     assert len(event_outbox.waiting(connect(), 10)) == 2
 
 
-def test_who_may_insert_may_enqueue(client: redis.Redis, connect: Any, database_url: str) -> None:
-    with connect() as owner:
-        owner.execute("DROP ROLE IF EXISTS poor")
-        owner.execute("CREATE ROLE poor")
-        owner.execute("GRANT INSERT ON event_outbox TO poor")
-    with connect() as conn:
-        conn.execute("SET ROLE poor")
+@pytest.fixture
+def poor(client: redis.Redis, connect: Any) -> Iterator[psycopg.Connection[Any]]:
+    """A session of a role that may insert, and nothing else."""
+    owner, conn = connect(autocommit=True), connect()
+    owner.execute("DROP ROLE IF EXISTS poor")
+    owner.execute("CREATE ROLE poor")
+    owner.execute("GRANT INSERT ON event_outbox TO poor")
+    conn.execute("SET ROLE poor")
+    conn.commit()
+    yield conn
+    conn.close()
+    owner.execute("DROP OWNED BY poor")
+    owner.execute("DROP ROLE poor")
+
+
+def test_who_may_insert_may_enqueue(poor: psycopg.Connection[Any], connect: Any) -> None:
+    enqueue(poor, 1)
+    poor.commit()
+    assert len(event_outbox.waiting(connect(), 10)) == 1
+
+
+def test_who_may_insert_runs_nothing_as_the_owner(
+    poor: psycopg.Connection[Any], connect: Any
+) -> None:
+    """A temporary table of the outbox's name does not get between."""
+    poor.execute(
+        "CREATE TEMP TABLE taken (by text);"
+        "CREATE TEMP TABLE event_outbox (id bigint, position bigint);"
+        "CREATE FUNCTION pg_temp.take() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN INSERT INTO pg_temp.taken VALUES (current_user); RETURN NULL; END';"
+        "CREATE TRIGGER take BEFORE UPDATE ON pg_temp.event_outbox EXECUTE FUNCTION pg_temp.take()"
+    )
+    poor.execute(
+        "INSERT INTO public.event_outbox (user_id, body) VALUES (%s, %s)", (USER, '{"type":"t"}')
+    )
+    poor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert poor.execute("SELECT by FROM pg_temp.taken").fetchall() == []
+    poor.commit()
+    assert len(event_outbox.waiting(connect(), 10)) == 1
+
+
+def test_who_may_insert_moves_no_events_of_others(poor: psycopg.Connection[Any]) -> None:
+    """With a trigger on a table of their own, whose rows have the ids of others' events."""
+    poor.execute("CREATE TEMP TABLE mine (id bigint)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        poor.execute(
+            "CREATE TRIGGER move AFTER INSERT ON mine"
+            " FOR EACH ROW EXECUTE FUNCTION place_in_event_outbox()"
+        )
+    poor.rollback()
+
+
+def test_events_go_in_any_schema(client: redis.Redis, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("""CREATE SCHEMA "Team's" """)
+    url = f"{database_url}?options=-csearch_path%3D%22Team's%22"
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as conn:
         enqueue(conn, 1)
-    with connect() as owner:
-        assert len(event_outbox.waiting(owner, 10)) == 1
-        owner.execute("DROP OWNED BY poor")
-        owner.execute("DROP ROLE poor")
+        assert len(event_outbox.waiting(conn, 10)) == 1
 
 
 @pytest.mark.parametrize(

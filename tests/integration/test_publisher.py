@@ -6,11 +6,13 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import redis
+from celery.exceptions import SoftTimeLimitExceeded
 
 from shared import keys
 from shared.connections import app_redis, redis_client
@@ -118,6 +120,56 @@ def test_a_bad_event_of_a_batch_is_named_and_the_others_go(
     assert "event 1 of a batch, 'c.d' for user 'alice' refused" in caplog.text
     assert "bytes has no JSON form" in caplog.text
     assert "event 2 of a batch, 'nonsense'" in caplog.text
+
+
+@dataclass
+class Unset:
+    """As a payload's own code that fails: this raises AttributeError."""
+
+    field: int = field(init=False)
+
+
+class Lazy(Mapping[str, Any]):
+    """A payload that computes its members, and raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getitem__(self, key: str) -> Any:
+        raise self._error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["member"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "payload", [{"x": Unset()}, Lazy(LookupError("no row")), {"x": Lazy(RuntimeError("no row"))}]
+)
+def test_a_payload_that_raises_is_logged_with_its_traceback_and_fails_no_task(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture, payload: Any
+) -> None:
+    assert publish_user_event(USER, "a.b", payload) is None
+    assert "event 'a.b' for user 'alice' refused" in caplog.text
+    assert "Traceback" in caplog.text
+    ids = publish_user_events(USER, [NewEvent("a.b", payload), NewEvent("c.d", {"n": 1})])
+    assert [entry_id is not None for entry_id in ids] == [False, True]
+    assert payloads(client) == [{"n": 1}]
+
+
+def test_a_time_limit_that_is_over_while_a_payload_is_encoded_is_the_tasks(
+    client: redis.Redis,
+) -> None:
+    class Ours(SoftTimeLimitExceeded):
+        pass
+
+    for error in (SoftTimeLimitExceeded(), Ours()):
+        with pytest.raises(SoftTimeLimitExceeded):
+            publish_user_event(USER, "a.b", Lazy(error))
+        with pytest.raises(SoftTimeLimitExceeded):
+            publish_user_events(USER, [NewEvent("a.b", Lazy(error))])
 
 
 def test_a_batch_that_is_too_much_for_one_step_goes_in_several(client: redis.Redis) -> None:
