@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -18,10 +19,11 @@ from shared.connections import redis_client
 from shared.outbox import DRAIN_SECONDS, Outbox
 from shared.scripts import script
 from shared.settings import get_settings
-from shared.steps import Step
+from shared.steps import Priority, Step
 from shared.user_stream import append_step
 from tests.conftest import RunningRedis
 from tests.servers import environment
+from tests.slow_redis import SlowRedis
 
 USER = "alice"
 
@@ -34,21 +36,6 @@ for n in range(3):
 print("published", flush=True)
 sys.stdin.readline()
 """
-
-
-class SlowRedis:
-    """A client whose every step takes some time."""
-
-    def __init__(self, client: redis.Redis, seconds: float) -> None:
-        self._client = client
-        self._seconds = seconds
-
-    def evalsha(self, *args: Any) -> Any:
-        time.sleep(self._seconds)
-        return self._client.evalsha(*args)
-
-    def eval(self, *args: Any) -> Any:
-        return self._client.eval(*args)
 
 
 class InterruptedRedis:
@@ -88,6 +75,29 @@ def test_a_long_backlog_does_not_hold_up_a_send(redis_url: str, redis_server: Ru
     while box.flush():
         pass
     assert length(redis_url) == 51
+
+
+def test_a_step_that_is_dropped_for_others_gets_no_reply_of_theirs(
+    redis_url: str, redis_server: RunningRedis
+) -> None:
+    client: Any = redis_client("redis://127.0.0.1:1")
+    box = Outbox(lambda: client, limit=2)
+    for _ in range(2):
+        box.send(step())
+    client, box._closed_until = redis_client(redis_url), 0.0
+    assert box.send(dataclasses.replace(step(), priority=Priority.PROGRESS)) is None
+    assert (len(box), box.lost, length(redis_url)) == (0, 1, 2)
+
+
+def test_a_step_behind_others_gets_its_own_reply(
+    redis_url: str, redis_server: RunningRedis
+) -> None:
+    client: Any = redis_client("redis://127.0.0.1:1")
+    box = Outbox(lambda: client)
+    box.send(step())
+    client, box._closed_until = redis_client(redis_url), 0.0
+    rows: Any = redis.Redis.from_url(redis_url)
+    assert box.send(step()) == [rows.xrevrange(keys.stream(USER), count=1)[0][0]]
 
 
 def test_a_time_limit_that_is_over_during_a_send_ends_the_task_and_doubles_nothing(
