@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 import redis
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 BATCH_EVENTS = 200
 POLL_SECONDS = 5.0  # where a notification was lost
 STAND_BY_SECONDS = 1.0
+IDLE_SECONDS = 15.0  # after which the server ends a session that asks nothing
+SLICE_SECONDS = 3.0  # of publishing, after which what is published is deleted
 STOP_CHECK_SECONDS = 0.25
 PAUSE_SECONDS = (0.1, 5.0)  # after a failure: the first, and the longest
 _LOCK = 0x72656C6179  # "relay": the advisory lock of the active one
@@ -84,10 +86,10 @@ class Relay:
         """Stands by until the lock is this session's; False when it is stopped before."""
         while not self._stopping.is_set():
             row = session.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-            self._postgres.worked()
             if row is not None and row[0]:
                 log.info("this worker relays the event outbox")
                 return True
+            self._postgres.worked()
             self._stopping.wait(STAND_BY_SECONDS)
         return False
 
@@ -99,6 +101,7 @@ class Relay:
             except redis.RedisError as error:
                 self._stopping.wait(self._redis.failed(error))
                 continue
+            self._postgres.worked()  # not before: it may let us in, and refuse to delete
             if relayed < BATCH_EVENTS:
                 self._wait_for_news(session)
 
@@ -113,19 +116,28 @@ class Relay:
         events = event_outbox.waiting(session, BATCH_EVENTS)
         if not events:
             return 0
-        if get_settings().enable_sse_push:
-            of_users = defaultdict(list)
-            for event in events:
-                of_users[event.user_id].append(event)
-            for theirs in of_users.values():
-                for part in in_steps([event.body for event in theirs]):
-                    self._publish(session, outbox, theirs[part.start : part.stop])
-            self._redis.worked()
-        event_outbox.forget(session, events)
+        if not get_settings().enable_sse_push:
+            event_outbox.forget(session, events)
+            return len(events)
+        done: list[Waiting] = []
+        slice_ends = time.monotonic() + SLICE_SECONDS
+        for part in _parts(events):
+            for published in self._publish(session, outbox, part):
+                done += published
+                if time.monotonic() >= slice_ends:
+                    event_outbox.forget(session, done)
+                    done, slice_ends = [], time.monotonic() + SLICE_SECONDS
+        self._redis.worked()
+        event_outbox.forget(session, done)
         return len(events)
 
-    def _publish(self, session: Connection, outbox: str, events: Sequence[Waiting]) -> None:
-        """Publishes events of one user; one that Redis will never take is set aside."""
+    def _publish(
+        self, session: Connection, outbox: str, events: Sequence[Waiting]
+    ) -> Iterator[Sequence[Waiting]]:
+        """Publishes events of one user, and yields them step by step, as they are done.
+
+        One that Redis will never take is set aside.
+        """
         try:
             self._append(outbox, events)
         except redis.ResponseError as error:
@@ -133,10 +145,11 @@ class Relay:
                 raise
             if len(events) > 1:
                 for event in events:
-                    self._publish(session, outbox, [event])
+                    yield from self._publish(session, outbox, [event])
                 return
             log.error("event %d of the outbox is set aside: %s", events[0].position, error)
             event_outbox.set_aside(session, events[0], str(error))
+        yield events
 
     def _append(self, outbox: str, events: Sequence[Waiting]) -> None:
         user_id = events[0].user_id
@@ -147,11 +160,21 @@ class Relay:
         script("relay").run(self._client(), step_keys, args)
 
 
+def _parts(events: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+    """Cuts a batch into what one step may append: events of one user, in order."""
+    of_users = defaultdict(list)
+    for event in events:
+        of_users[event.user_id].append(event)
+    for theirs in of_users.values():
+        for part in in_steps([event.body for event in theirs]):
+            yield theirs[part.start : part.stop]
+
+
 def _session(database_url: str) -> Connection:
     """Connects so that who holds the lock and dies, hangs or loses its network, loses it soon.
 
-    Both ends probe a silent connection, and the server ends a session that asks nothing for 15
-    seconds, which a process that works never lets pass.
+    Both ends probe a silent connection, and the server ends a session that asks nothing for
+    `IDLE_SECONDS`, which a process that works never lets pass.
     """
     session = psycopg.connect(
         database_url,
@@ -166,6 +189,6 @@ def _session(database_url: str) -> Connection:
     session.execute(
         "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2;"
         " SET tcp_keepalives_count = 3; SET tcp_user_timeout = 10000;"
-        " SET idle_session_timeout = 15000"
+        f" SET idle_session_timeout = {IDLE_SECONDS * 1000:.0f}"
     )
     return session

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +17,14 @@ import pytest
 import redis
 
 from shared import keys
-from shared.connections import app_redis
+from shared import relay as relay_module
+from shared.connections import AnyRedis, app_redis
 from shared.event_outbox import enqueue_user_event
 from shared.relay import Relay
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import celery_worker
+from tests.slow_redis import SlowRedis
 
 USER = "alice"
 ACTIVE = "this worker relays the event outbox"
@@ -40,8 +42,8 @@ def connection(
 
 
 @contextmanager
-def relaying(database_url: str) -> Iterator[None]:
-    relay = Relay(database_url, app_redis)
+def relaying(database_url: str, client: Callable[[], AnyRedis] = app_redis) -> Iterator[None]:
+    relay = Relay(database_url, client)
     thread = threading.Thread(target=relay.run)
     thread.start()
     try:
@@ -167,3 +169,50 @@ def test_a_database_that_is_not_migrated_yet_is_said_once(
         wait_until(lambda: journaled(redis_url) == [0, 1, 2], "its begin")
     assert caplog.text.count("the relay waits for Postgres") == 1
     assert '"event_outbox_identity" does not exist' in caplog.text
+
+
+def test_a_batch_that_takes_longer_than_a_session_may_be_idle_is_published_and_deleted(
+    connection: psycopg.Connection[Any],
+    redis_url: str,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_module, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(relay_module, "SLICE_SECONDS", 0.1)
+    for n in range(40):
+        enqueue_user_event(connection, f"user {n}", "test.event", {})
+    client: Any = SlowRedis(app_redis(), 0.05)
+    with relaying(database_url, lambda: client):
+        wait_until(
+            lambda: (
+                value(connection, "SELECT count(*) FROM event_outbox") == 0
+                or "waits for Postgres" in caplog.text
+            ),
+            "no rows",
+        )
+    assert "waits for Postgres" not in caplog.text
+
+
+def test_a_postgres_that_refuses_to_delete_is_asked_ever_more_rarely_and_said_once(
+    connection: psycopg.Connection[Any],
+    redis_url: str,
+    database_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "shared.relay")
+    connection.execute(
+        "CREATE SEQUENCE tries MINVALUE 0;"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM nextval('tries'); RAISE EXCEPTION 'not today'; END$$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON event_outbox EXECUTE FUNCTION refuse()"
+    )
+    enqueue(connection, range(3))
+    with relaying(database_url):
+        wait_until(lambda: value(connection, "SELECT last_value FROM tries") >= 3, "some tries")
+        connection.execute("DROP TRIGGER refuse ON event_outbox")
+        wait_until(lambda: "Postgres is back" in caplog.text, "the relay to go on")
+    assert value(connection, "SELECT count(*) FROM event_outbox") == 0
+    assert caplog.text.count("the relay waits for Postgres") == 1
+    assert caplog.text.count("Postgres is back") == 1
+    assert journaled(redis_url) == [0, 1, 2]
