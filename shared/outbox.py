@@ -65,7 +65,7 @@ class Outbox:
         with self._lock:
             if self._pending:
                 self._keep(step)
-                return self._drain()
+                return self._drain(step)
             done, reply = False, None
             try:
                 if self._closed_until <= time.monotonic():
@@ -107,9 +107,9 @@ class Outbox:
         while len(self._pending) > self._limit or self._bytes > self._limit_bytes:
             self._drop_one()
 
-    def _drain(self) -> Any | None:
-        """Returns the reply to the last pending step, None when it was not delivered."""
-        reply = None
+    def _drain(self, wanted: Step | None = None) -> Any | None:
+        """Returns the reply to the wanted step, None when it was dropped or has to wait."""
+        found = None
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._pending and self._closed_until <= time.monotonic() < deadline:
             step = self._pending.popleft()  # a log handler that publishes must not find it
@@ -121,7 +121,9 @@ class Outbox:
                     self._bytes -= step.size_bytes()
                 else:
                     self._pending.appendleft(step)
-        return None if self._pending else reply
+            if step is wanted:
+                found = reply
+        return found
 
     def _try(self, step: Step) -> tuple[bool, Any | None]:
         """Returns whether the step is over, and its reply: None for one that was refused."""

@@ -32,10 +32,13 @@ class RelayThread:
         url = get_settings().database_url
         if sender.app is not self._app or url is None or self._thread is not None:
             return
-        self._stopping.clear()
+        self._stopping = threading.Event()  # its own: one that is slow to stop must see the old one
         self._relay = Relay(url, app_redis)
         self._thread = threading.Thread(
-            target=self._run, args=(self._relay,), name="eventstream-relay", daemon=True
+            target=_run,
+            args=(self._relay, self._stopping),
+            name="eventstream-relay",
+            daemon=True,
         )
         self._thread.start()
 
@@ -48,13 +51,14 @@ class RelayThread:
         self._thread.join(STOP_SECONDS)
         self._relay = self._thread = None
 
-    def _run(self, relay: Relay) -> None:
-        while not self._stopping.is_set():
-            try:
-                relay.run()
-            except Exception:  # the thread's edge: events would wait until the next start
-                log.exception("the relay failed, and starts again")
-                self._stopping.wait(RESTART_SECONDS)
+
+def _run(relay: Relay, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        try:
+            relay.run()
+        except Exception:  # the thread's edge: events would wait until the next start
+            log.exception("the relay failed, and starts again")
+            stopping.wait(RESTART_SECONDS)
 
 
 def install_relay(app: Celery) -> None:

@@ -16,6 +16,7 @@ from shared import keys
 from shared.errors import RedisUnavailable
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
+from worker.cli import following
 from worker.cli.following import StreamRefused, follow_http, follow_journal
 
 
@@ -144,6 +145,44 @@ def test_a_cut_stream_goes_on_from_its_cursor_after_the_time_the_server_gave() -
             '{"id":"10-0"}',
         ]
         assert server.cursors == [None, "7-0", "8-0", "8-0", "9-0"]
+
+
+def test_a_server_that_fails_after_the_begin_is_waited_for() -> None:
+    with serving(
+        stream("retry: 1\n\n"),
+        *(refusal(status, Retry_After="0") for status in (500, 502, 504)),
+        stream('data: {"n":1}\n\n'),
+    ) as server:
+        assert next(follow_http(server.url, None, trust_env=False)) == '{"n":1}'
+
+
+def test_a_server_that_fails_at_the_begin_is_said() -> None:
+    with serving(refusal(502)) as server, pytest.raises(StreamRefused, match=r"^Not now\.$"):
+        next(follow_http(server.url, None, trust_env=False))
+
+
+@pytest.mark.parametrize("given", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "nan", "soon", "1" * 400])
+def test_a_time_to_come_back_that_is_no_number_does_not_end_it(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_FIRST_RETRY_MS", 1)
+    monkeypatch.setattr(following, "_LONGEST_WAIT_SECONDS", 0.01)
+    with serving(refusal(503, Retry_After=given), stream('data: {"n":1}\n\n')) as server:
+        assert next(follow_http(server.url, None, trust_env=False)) == '{"n":1}'
+
+
+def test_a_server_may_be_silent_for_some_keepalives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_SILENCE_SECONDS", 0.05)
+    monkeypatch.setenv("SSE_KEEPALIVE_SECONDS", "10")
+    gone = threading.Event()
+
+    def keep_silent(handler: BaseHTTPRequestHandler) -> None:
+        stream("retry: 1\n\n")(handler)
+        gone.wait(0.3)
+        handler.wfile.write(b'data: {"n":1}\n\n')
+
+    with serving(keep_silent, stream('data: {"n":2}\n\n')) as server:
+        assert next(follow_http(server.url, None, trust_env=False)) == '{"n":1}'
 
 
 def test_a_refusal_is_said_in_the_servers_words() -> None:

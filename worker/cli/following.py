@@ -25,9 +25,11 @@ from shared.events import BACKLOG_TRUNCATED
 from shared.settings import get_settings
 
 _BLOCK_MS = 5_000
-_SILENCE_SECONDS = 60  # several keepalives: a connection that says less is dead
+_SILENCE_SECONDS = 60  # at least: a connection that says less is dead
+_SILENCE_KEEPALIVES = 4
 _CONNECT_SECONDS = 5
 _FIRST_RETRY_MS = 1_000  # until the server says otherwise
+_LONGEST_WAIT_SECONDS = 3600
 _PAGE = 200
 _TOKEN_HINT = "Here a token is given by --token or EVENTSTREAM_TOKEN."
 
@@ -101,6 +103,9 @@ def follow_http(
 ) -> Iterator[str]:
     """Yields the events that a server sends at `/api/events`, for ever.
 
+    A connection that says nothing for a minute, or for four of this process's
+    `SSE_KEEPALIVE_SECONDS` where that is longer, is made anew.
+
     Args:
         url: the server's address, `http://host:port`.
         cursor: the position to begin after; None for now.
@@ -112,7 +117,8 @@ def follow_http(
         StreamRefused: the server can't be reached at the start, or refuses.
     """
     retry_ms, connected = _FIRST_RETRY_MS, False
-    timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
+    keepalives_seconds = _SILENCE_KEEPALIVES * get_settings().sse_keepalive_seconds
+    timeout = httpx.Timeout(_CONNECT_SECONDS, read=max(_SILENCE_SECONDS, keepalives_seconds))
     who = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(timeout=timeout, trust_env=trust_env, headers=who) as client:
         while True:
@@ -120,7 +126,7 @@ def follow_http(
             try:
                 address = f"{url.rstrip('/')}/api/events"
                 with connect_sse(client, "GET", address, headers=headers) as source:
-                    wait_seconds = _refused_for(source)
+                    wait_seconds = _refused_for(source, connected)
                     if wait_seconds is None:
                         connected = True
                         opened()
@@ -133,18 +139,27 @@ def follow_http(
                 wait_seconds = None
                 if not connected:
                     raise StreamRefused(f"{url} can't be reached: {error}") from error
-            time.sleep(retry_ms / 1000 if wait_seconds is None else wait_seconds)
+            wait_seconds = retry_ms / 1000 if wait_seconds is None else wait_seconds
+            time.sleep(min(wait_seconds, _LONGEST_WAIT_SECONDS))
 
 
-def _refused_for(source: EventSource) -> float | None:
+def _refused_for(source: EventSource, connected: bool) -> float | None:
     """None for an open stream; for one refused just now, the seconds to wait.
+
+    Who was `connected` before waits for whatever server, or proxy before it, fails meanwhile.
 
     Raises:
         StreamRefused: the refusal is for good, or what answers is no event stream.
     """
     response = source.response
-    if response.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
-        return float(response.headers.get("Retry-After", _FIRST_RETRY_MS / 1000))
+    passes = response.status_code in (
+        httpx.codes.TOO_MANY_REQUESTS,
+        httpx.codes.SERVICE_UNAVAILABLE,
+    )
+    if passes or (connected and response.is_server_error):
+        given = response.headers.get("Retry-After", "")
+        # RFC 9110 allows a date too, which our server never gives.
+        return float(given) if given.isdecimal() else _FIRST_RETRY_MS / 1000
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise StreamRefused(f"{refusal_message(response)} {_TOKEN_HINT}")
     if response.status_code != httpx.codes.OK:
