@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -66,19 +66,30 @@ def _headers(name: str, kid: str | None) -> dict[str, Any]:
 
 
 class KeyServer(ThreadingHTTPServer):
-    """Answers every GET with its `keys`; `status` 500 stands for one that fails."""
+    """Answers every GET with its `keys`; `status` 500 stands for one that fails.
+
+    `pause_seconds` is the time between two bytes of its answer.
+    """
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
         self.status = 200
         self.asked = 0
+        self.pause_seconds = 0.0
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
                 self.asked += 1
                 handler.send_response(self.status)
                 handler.end_headers()
-                handler.wfile.write(json.dumps({"keys": self.keys}).encode())
+                answer = json.dumps({"keys": self.keys}).encode()
+                if not self.pause_seconds:
+                    handler.wfile.write(answer)
+                    return
+                with suppress(ConnectionError):
+                    for byte in answer:
+                        handler.wfile.write(bytes([byte]))
+                        time.sleep(self.pause_seconds)
 
             def log_message(handler, *arguments: object) -> None:
                 pass
