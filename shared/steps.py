@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -93,8 +94,19 @@ def deliver(step: Step) -> Any:
     Raises:
         RedisUnavailable: Redis did not answer. The step may have been done all the same.
     """
+    with reachable_redis() as client:
+        return step.run(client)
+
+
+@contextmanager
+def reachable_redis() -> Iterator[AnyRedis]:
+    """Lends the client of the application's Redis.
+
+    Raises:
+        RedisUnavailable: Redis can't do what it was asked now, but may later.
+    """
     try:
-        return step.run(app_redis())
+        yield app_redis()
     except redis.RedisError as error:
         if is_away(error):
             raise RedisUnavailable from error

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -67,7 +67,10 @@ def _headers(name: str, kid: str | None) -> dict[str, Any]:
 
 
 class KeyServer(ThreadingHTTPServer):
-    """Answers every GET with its `keys`, while its `gate` is open; `status` 500 is a failure."""
+    """Answers every GET with its `keys`, while its `gate` is open; `status` 500 is a failure.
+
+    `pause_seconds` is the time between two bytes of its answer.
+    """
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
@@ -75,6 +78,7 @@ class KeyServer(ThreadingHTTPServer):
         self.asked = 0
         self.gate = threading.Event()
         self.gate.set()
+        self.pause_seconds = 0.0
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
@@ -82,7 +86,14 @@ class KeyServer(ThreadingHTTPServer):
                 self.gate.wait(DEADLINE_SECONDS)
                 handler.send_response(self.status)
                 handler.end_headers()
-                handler.wfile.write(json.dumps({"keys": self.keys}).encode())
+                answer = json.dumps({"keys": self.keys}).encode()
+                if not self.pause_seconds:
+                    handler.wfile.write(answer)
+                    return
+                with suppress(ConnectionError):
+                    for byte in answer:
+                        handler.wfile.write(bytes([byte]))
+                        time.sleep(self.pause_seconds)
 
             def log_message(handler, *arguments: object) -> None:
                 pass

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
@@ -18,11 +18,11 @@ from web.api.user import flask_request
 from web.auth import authenticator
 from web.cors import check_write, cors_headers, is_preflight
 from web.portal import drain
-from web.refusal import Refusal, too_large, unavailable
+from web.refusal import Refusal, internal_error, unavailable
+from web.request_body import most_bytes, over_limit
 from web.stopping import before_stop
 
 STATIC = Path(__file__).parent / "static"
-FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
 MOST_FORM_PARTS = 10_000
 BLUEPRINTS = (events, tickets, connections, sources, search, health, documents)
 SECURITY_HEADERS = {
@@ -47,12 +47,11 @@ def create_app() -> Flask:
         sys.exit(f"error: {error}")
     app = Flask("web", static_folder=str(STATIC), static_url_path="/static")
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.config["MAX_CONTENT_LENGTH"] = settings.upload_max_bytes + FORM_OVERHEAD_BYTES
     app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
     for room in BLUEPRINTS:
         app.register_blueprint(room.blueprint)
     app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
-    app.before_request(_check_origin)
+    app.before_request(_check)
     app.after_request(_secure)
     app.register_error_handler(Refusal, _refusal)
     app.register_error_handler(RedisUnavailable, lambda _: _refusal(unavailable("Redis")))
@@ -62,11 +61,14 @@ def create_app() -> Flask:
     return app
 
 
-def _check_origin() -> Response | None:
+def _check() -> Response | None:
     asked = flask_request()
     if request.path.startswith("/api/") and is_preflight(asked):
         return Response(status=204)
     check_write(asked, get_settings())
+    request.max_content_length = most_bytes(asked, get_settings())
+    if (request.content_length or 0) > request.max_content_length:
+        raise RequestEntityTooLarge
     return None
 
 
@@ -90,6 +92,8 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
         return error
     if isinstance(error, RequestEntityTooLarge):
         return _refusal(_too_large())
+    if isinstance(error, InternalServerError):
+        return _refusal(internal_error())
     code = error.name.lower().replace(" ", "_")
     response = _refusal(Refusal(error.code, code, error.description or error.name))
     response.headers.extend(
@@ -103,7 +107,7 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 
 
 def _too_large() -> Refusal:
-    limit = get_settings().upload_max_bytes
-    if (request.content_length or 0) > limit:
-        return too_large(limit)
+    asked, settings = flask_request(), get_settings()
+    if (request.content_length or 0) > min(most_bytes(asked, settings), settings.upload_max_bytes):
+        return over_limit(asked, settings)
     return Refusal(413, "too_large", "This form has more fields, or longer ones, than are taken.")

@@ -10,13 +10,14 @@ from a2wsgi import WSGIMiddleware
 
 from shared.outbox import outbox
 from shared.settings import get_settings
-from web.app import FORM_OVERHEAD_BYTES, create_app
-from web.cors import cors_headers
+from web.app import create_app
+from web.auth import authenticator
+from web.cors import SAFE_METHODS, check_write, cors_headers
 from web.delivery import Delivery
 from web.outlet import Outlet, Send
-from web.refusal import too_large
+from web.refusal import Refusal
 from web.request import Request
-from web.request_body import ClientGone, Receive, RequestBody
+from web.request_body import ClientGone, Receive, RequestBody, most_bytes, over_limit
 from web.stopping import before_stop
 from web.stream import open_user_events, refuse
 
@@ -38,30 +39,32 @@ class Application:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path == "/api/events" and scope["method"] == "GET":
-                await self._stream(scope, receive, send)
-            else:
-                await self._page(scope, receive, send)
+            await self._http(_request(scope), scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reader = await open_user_events(self._ready(), _request(scope), send)
+    async def _http(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        if request.path != "/api/events" or request.method != "GET":
+            await self._page(request, scope, receive, send)
+            return
+        reader = await open_user_events(self._ready(), request, send)
+        del request  # ten thousand streams are idle: each keeps what it needs
         if reader is not None:
             await reader.serve(receive)
 
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = get_settings().upload_max_bytes + FORM_OVERHEAD_BYTES
-        length = _header(scope, b"content-length")
-        if length.isdigit() and int(length) > limit:  # Flask says so without reading it
+    async def _page(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = get_settings()
+        limit = most_bytes(request, settings)
+        length = request.headers.get("content-length", "")
+        is_too_long = length.isdigit() and int(length) > limit
+        if is_too_long or _is_refused(request):  # Flask says so without reading it
             await self._flask(scope, receive, send)
             return
         body = RequestBody()
         try:
             if not await body.read(receive, limit):
-                headers = cors_headers(_request(scope), get_settings())
-                await refuse(Outlet(send), too_large(get_settings().upload_max_bytes), headers)
+                headers = cors_headers(request, settings)
+                await refuse(Outlet(send), over_limit(request, settings), headers)
                 return
             await self._flask(_with_length(scope, body.size), body.receive, send)
         except ClientGone:
@@ -103,18 +106,29 @@ def _request(scope: Scope) -> Request:
         headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     client = scope.get("client")
+    root_path = scope.get("root_path", "").rstrip("/")
     return Request(
         headers,
         dict(reversed(query)),  # the first of a repeated one, as Flask has it
         scope["method"],
-        scope["path"],
+        scope["path"].removeprefix(root_path),
         scope.get("scheme", "http"),
         client[0] if client else "",
+        root_path,
     )
 
 
-def _header(scope: Scope, name: bytes) -> str:
-    return next((v.decode("latin-1") for n, v in scope["headers"] if n == name), "")
+def _is_refused(request: Request) -> bool:
+    """Whether a write is refused for what its headers say, as far as that is known at once."""
+    if request.method in SAFE_METHODS:
+        return False
+    try:
+        check_write(request, get_settings())
+        if not authenticator().blocks(request):
+            authenticator().identify(request)
+    except Refusal:
+        return True
+    return False
 
 
 def _with_length(scope: Scope, size: int) -> Scope:

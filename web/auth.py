@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from shared.settings import Settings, get_settings
@@ -14,6 +16,8 @@ from web.request import Request
 
 __all__ = ["Authenticator", "Identity", "authenticator"]
 
+THREADS = 16
+
 _Type = Anonymous | Credentials | HostCallable
 _TYPES: dict[str, type[_Type]] = {"none": Anonymous, "jwt": Credentials, "callable": HostCallable}
 
@@ -21,15 +25,18 @@ _TYPES: dict[str, type[_Type]] = {"none": Anonymous, "jwt": Credentials, "callab
 class Authenticator:
     """Knows who sends a request.
 
+    It waits in threads of its own, so that a server that hangs holds up nothing else.
+
     Raises:
         SettingsError: the settings of this `AUTH_TYPE` are not complete, or contradict each other.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._type: _Type = _TYPES[settings.auth_type](settings)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="eventstream-auth")
 
     def blocks(self, request: Request) -> bool:
-        """Whether `identify` may wait for a server: an event loop then calls it in a thread."""
+        """Whether `identify` may wait for a server."""
         return self._type.blocks(request)
 
     def identify(self, request: Request) -> Identity:
@@ -41,6 +48,13 @@ class Authenticator:
             RedisUnavailable: a ticket or a session can't be looked up.
         """
         return self._type.identify(request)
+
+    async def identify_in_loop(self, request: Request) -> Identity:
+        """The same without holding up an event loop."""
+        if not self.blocks(request):
+            return self.identify(request)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.identify, request)
 
 
 def authenticator() -> Authenticator:

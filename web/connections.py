@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import redis
-
 from shared import keys
-from shared.connections import AnyRedis, app_redis
-from shared.errors import RedisUnavailable
 from shared.scripts import script
 from shared.settings import get_settings
-from shared.steps import is_away
+from shared.steps import reachable_redis
 from web.admission import lease_ms
 
 
@@ -41,7 +35,7 @@ def list_connections(user_id: str) -> list[Connection]:
         RedisUnavailable: Redis did not answer.
     """
     step_keys = [keys.connections(user_id), keys.connection_details(user_id)]
-    with _redis() as client:
+    with reachable_redis() as client:
         rows = script("list_connections").run(client, step_keys, [])
     return [_connection(*[part.decode() for part in row]) for row in rows]
 
@@ -59,18 +53,8 @@ def end_connection(user_id: str, connection_id: str) -> bool:
         keys.ended_connection(user_id, connection_id),
     ]
     args = [connection_id, keys.topic(user_id), settings.publish_command, 2 * lease_ms(settings)]
-    with _redis() as client:
+    with reachable_redis() as client:
         return bool(script("end_connection").run(client, step_keys, args))
-
-
-@contextmanager
-def _redis() -> Iterator[AnyRedis]:
-    try:
-        yield app_redis()
-    except redis.RedisError as error:
-        if is_away(error):
-            raise RedisUnavailable from error
-        raise
 
 
 def _connection(connection_id: str, details: str, at: str) -> Connection:

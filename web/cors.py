@@ -16,6 +16,10 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Last-Event-ID, Content-Type, Idempotency-Key",
     "Access-Control-Max-Age": "600",
 }
+FOREIGN = (
+    "Writes are taken from this host's own pages, and from the origins in CORS_ORIGINS: the Origin "
+    "is neither. Behind a proxy, have it pass the Host header on."
+)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -56,7 +60,7 @@ def check_write(request: Request, settings: Settings) -> None:
     if request.method in SAFE_METHODS or by_header:
         return
     if _is_foreign(request, settings):
-        raise Refusal(403, "cross_origin", "Writes are taken from this site's own pages only.")
+        raise Refusal(403, "cross_origin", FOREIGN)
 
 
 def _is_foreign(request: Request, settings: Settings) -> bool:

@@ -22,7 +22,7 @@ class Credentials:
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = Tokens(settings)
-        self._tickets = Tickets(settings)
+        self._tickets = Tickets()
         self._cookie = settings.jwt_cookie_name
 
     def blocks(self, request: Request) -> bool:
@@ -44,7 +44,7 @@ class Credentials:
             return self._by_cookie(request, NOBODY)
         identity = self._tickets.redeem(ticket)
         if identity is not None:
-            return self._tickets.open_session(identity, secure=request.scheme == "https")
+            return self._tickets.open_session(identity, request)
         identity = self._by_cookie(request, SPENT)
         if is_of_another(ticket, identity.user_id):
             raise not_authenticated(SPENT)
@@ -69,5 +69,5 @@ class Credentials:
 
 def _ticket(request: Request) -> str | None:
     """The ticket in the address, where one is taken: to open the stream, and for nothing else."""
-    opens_stream = request.method == "GET" and request.path.endswith("/api/events")
+    opens_stream = request.method == "GET" and request.path == "/api/events"
     return (request.query.get("ticket") or None) if opens_stream else None

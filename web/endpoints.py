@@ -128,6 +128,15 @@ ENDPOINTS = (
         refusals=OUR_WRITES,
     ),
     Endpoint(
+        method="delete",
+        path="/api/events/ticket",
+        name="endSession",
+        summary="Sign out: end the session that a ticket's use has opened, where there is one",
+        body=answers.Success,
+        security=NO_AUTH,
+        refusals={403: ("cross_origin",), 503: ("unavailable",)},
+    ),
+    Endpoint(
         method="get",
         path="/api/connections",
         name="listConnections",

@@ -1,17 +1,20 @@
 """The public keys at `JWT_JWKS_URL` (RFC 7517): fetched when one is needed, and kept.
 
 They are fetched again when they are five minutes old and for a key that is not known, yet never
-within ten seconds of the last try. Where that fails, the keys at hand stay good. A key's own type
-says how it verifies; a token has no say in it.
+within ten seconds of the last try. Where that fails, the keys at hand stay good. A thread fetches;
+only a request whose key is not at hand waits for it, and never long. A key's own type says how it
+verifies; a token has no say in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import httpx
 from jwt import PyJWK, PyJWTError
@@ -22,15 +25,26 @@ log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 300.0
 PAUSE_SECONDS = 10.0
-TIMEOUT = httpx.Timeout(3.0, connect=2.0)
+FETCH_SECONDS = 5.0
+WAIT_SECONDS = 1.0  # since the fetch began, for whose key is not at hand
+MOST_WAITING = 4  # threads, where others have keys: a flood of made-up tokens takes no more
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """One fetch of the keys."""
+
+    began_at: float
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 class KeySet:
     """The keys of one address, for all threads of a process.
 
     Args:
-        fetch: gives the JWKS as parsed JSON; raises httpx.HTTPError or ValueError.
+        fetch: gives the JWKS as parsed JSON, within some seconds; raises httpx.HTTPError,
+            httpx.InvalidURL, TimeoutError or ValueError.
         clock: monotonic seconds.
     """
 
@@ -40,13 +54,18 @@ class KeySet:
         self._fetch = fetch
         self._clock = clock
         self._lock = threading.Lock()
+        self._under_way: _Fetch | None = None
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
         self._keys: tuple[PyJWK, ...] = ()
         self._fetched_at = -math.inf
         self._tried_at = -math.inf
+        self._has_failed = False
 
     def blocks(self, algorithm: str, kid: str | None) -> bool:
         """Whether `find` would wait for the server."""
-        return self._is_due(algorithm, self._match(algorithm, kid))
+        if self._match(algorithm, kid) is not None or not _is_taken(algorithm):
+            return False
+        return self._under_way is not None or self._may_try()
 
     def find(self, algorithm: str, kid: str | None) -> PyJWK | None:
         """The one key that fits a token's header; None where none does, or several do.
@@ -55,10 +74,14 @@ class KeySet:
             Refusal: 503, it is not among the keys at hand, and the server gave no others.
         """
         key = self._match(algorithm, kid)
-        if self._is_due(algorithm, key):
-            self._refresh(wait=key is None)
-        key = self._match(algorithm, kid)  # again in any case: another thread may have fetched
-        if key is None and self._tried_at > self._fetched_at:
+        if not _is_taken(algorithm) or (key is not None and self._is_fresh()):
+            return key
+        fetch = self._begin()
+        if key is None and fetch is not None:
+            self._wait(fetch)
+        may_be_missing = self._under_way is not None or self._has_failed
+        key = self._match(algorithm, kid)  # again in any case: the thread may have fetched
+        if key is None and may_be_missing:
             raise unavailable("The server of the keys that tokens are signed with")
         return key
 
@@ -70,37 +93,64 @@ class KeySet:
         ]
         return fitting[0] if len(fitting) == 1 else None
 
-    def _is_due(self, algorithm: str, key: PyJWK | None) -> bool:
-        if algorithm not in ALGORITHMS.values():
-            return False  # no key will ever fit
-        now = self._clock()
-        is_wanted = key is None or now - self._fetched_at >= FRESH_SECONDS
-        return is_wanted and now - self._tried_at >= PAUSE_SECONDS
+    def _is_fresh(self) -> bool:
+        return self._clock() - self._fetched_at < FRESH_SECONDS
 
-    def _refresh(self, *, wait: bool) -> None:
-        if not self._lock.acquire(blocking=wait):
-            return  # another thread fetches, and the key at hand will do
-        try:
-            if self._clock() - self._tried_at >= PAUSE_SECONDS:
-                self._try_to_fetch()
-        finally:
-            self._lock.release()
+    def _may_try(self) -> bool:
+        return self._clock() - self._tried_at >= PAUSE_SECONDS
 
-    def _try_to_fetch(self) -> None:
+    def _begin(self) -> _Fetch | None:
+        """The fetch that is under way, begun if it is time; None where it is not."""
+        with self._lock:
+            if self._under_way is None and self._may_try():
+                self._under_way = fetch = _Fetch(self._clock())
+                name = "eventstream-jwks"
+                threading.Thread(target=self._run, args=(fetch,), name=name, daemon=True).start()
+            return self._under_way
+
+    def _wait(self, fetch: _Fetch) -> None:
+        left = max(0.0, fetch.began_at + WAIT_SECONDS - self._clock())
+        if not self._keys:  # at the start everybody needs them
+            fetch.done.wait(left)
+        elif self._waiting.acquire(blocking=False):
+            try:
+                fetch.done.wait(left)
+            finally:
+                self._waiting.release()
+
+    def _run(self, fetch: _Fetch) -> None:
         try:
             self._keys = _verifying_keys(self._fetch())
-            self._fetched_at = self._tried_at = self._clock()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            self._tried_at = self._clock()
+            self._fetched_at = self._clock()
+            self._has_failed = False
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+            self._has_failed = True
             # Only the kind of it: the message may quote an address that holds a password.
             log.warning("the keys at JWT_JWKS_URL can't be fetched (%s)", type(error).__name__)
+        finally:
+            self._tried_at = self._clock()
+            self._under_way = None
+            fetch.done.set()
 
 
 def fetch_jwks(url: str) -> object:
-    """The JSON at an address; raises httpx.HTTPError, httpx.InvalidURL or ValueError."""
-    response = httpx.get(url, timeout=TIMEOUT)
+    """The JSON at an address, within five seconds however slowly it comes.
+
+    Raises:
+        httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError: it can't be had.
+    """
+    return asyncio.run(_fetch_jwks(url))
+
+
+async def _fetch_jwks(url: str) -> object:
+    async with asyncio.timeout(FETCH_SECONDS), httpx.AsyncClient(timeout=None) as client:
+        response = await client.get(url)
     response.raise_for_status()
     return response.json()
+
+
+def _is_taken(algorithm: str) -> bool:
+    return algorithm in ALGORITHMS.values()  # else no key will ever fit
 
 
 def _verifying_keys(jwks: object) -> tuple[PyJWK, ...]:

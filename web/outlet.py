@@ -27,16 +27,18 @@ def body(data: bytes) -> Message:
 class Outlet:
     """One response, from its status to its end."""
 
-    __slots__ = ("_owner", "_send")
+    __slots__ = ("_owner", "_send", "has_begun")
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self.has_begun = False
         owner = getattr(send, "__self__", None)
         known = type(owner).__module__.startswith(_STEPPABLE)
         self._owner: Any = owner if known else None
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Sends the status and the headers."""
+        self.has_begun = True
         pairs = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 

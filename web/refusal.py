@@ -41,7 +41,18 @@ def unavailable(what: str) -> Refusal:
     return Refusal(503, "unavailable", message, retry_after_seconds=TRY_AGAIN_SECONDS)
 
 
+def internal_error() -> Refusal:
+    """500: a fault of ours, or of a server that we asked."""
+    return Refusal(500, "internal_server_error", "Something went wrong here. It has been logged.")
+
+
 def too_large(limit_bytes: int) -> Refusal:
     """413: more bytes than an upload may have."""
     message = f"An upload may have {limit_bytes / 1024 / 1024:g} MiB; this one has more."
+    return Refusal(413, "too_large", message)
+
+
+def body_too_large(limit_bytes: int) -> Refusal:
+    """413: more bytes than the body of a request that is no upload may have."""
+    message = f"The body of this request may have {limit_bytes // 1024} KiB; this one has more."
     return Refusal(413, "too_large", message)

@@ -13,7 +13,8 @@ class Request:
     """A request without its body.
 
     `headers` are by lower-case name; of a query parameter that is repeated the first counts.
-    `address` is the client's, as far as the server knows it.
+    `path` is the application's own; `root_path` is what goes before it in the browser's address,
+    without a slash at its end. `address` is the client's, as far as the server knows it.
     """
 
     headers: Mapping[str, str]
@@ -22,6 +23,7 @@ class Request:
     path: str = "/api/events"
     scheme: str = "http"
     address: str = ""
+    root_path: str = ""
 
     @property
     def cookies(self) -> dict[str, str]:

@@ -6,11 +6,34 @@ from collections.abc import Awaitable, Callable
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+from shared.settings import Settings
+from web.refusal import Refusal, body_too_large, too_large
+from web.request import Request
+
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 IN_MEMORY_BYTES = 256 * 1024
 PIECE_BYTES = 64 * 1024
+MOST_BYTES = 64 * 1024  # of any body but an upload's
+FORM_OVERHEAD_BYTES = 1024 * 1024  # part headers; the files themselves are counted exactly
+
+
+def is_upload(request: Request) -> bool:
+    """Whether this is the one request that may be large."""
+    return (request.method, request.path) == ("POST", "/api/sources")
+
+
+def most_bytes(request: Request, settings: Settings) -> int:
+    """How many bytes the body may have."""
+    return settings.upload_max_bytes + FORM_OVERHEAD_BYTES if is_upload(request) else MOST_BYTES
+
+
+def over_limit(request: Request, settings: Settings) -> Refusal:
+    """What a request is told whose body has more."""
+    if is_upload(request):
+        return too_large(settings.upload_max_bytes)
+    return body_too_large(MOST_BYTES)
 
 
 class ClientGone(Exception):

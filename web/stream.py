@@ -6,7 +6,7 @@ are one path from there on: `web/reader.py`.
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -22,8 +22,10 @@ from web.hub import Topic
 from web.merge import Merge
 from web.outlet import Outlet, Send
 from web.reader import Reader
-from web.refusal import Refusal, unavailable
+from web.refusal import Refusal, internal_error, unavailable
 from web.request import Request
+
+log = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -42,7 +44,7 @@ async def open_user_events(delivery: Delivery, request: Request, send: Send) -> 
     outlet = Outlet(send)
     headers = cors_headers(request, delivery.settings)
     try:
-        identity = await _identify(request)
+        identity = await authenticator().identify_in_loop(request)
         headers |= identity.headers
         if delivery.draining:
             raise unavailable("The server")
@@ -55,6 +57,11 @@ async def open_user_events(delivery: Delivery, request: Request, send: Send) -> 
         await refuse(outlet, refusal, headers)
     except RedisUnavailable:
         await refuse(outlet, unavailable("The event stream"), headers)
+    except Exception:  # the request's edge
+        if outlet.has_begun:
+            raise
+        log.exception("a stream could not be opened")
+        await refuse(outlet, internal_error(), headers)
     return None
 
 
@@ -63,12 +70,6 @@ async def refuse(outlet: Outlet, refusal: Refusal, headers: Mapping[str, str]) -
     kind = {"Content-Type": "application/json"}
     await outlet.start(refusal.status, {**kind, **headers, **refusal.headers})
     await outlet.finish(refusal.body.encode())
-
-
-async def _identify(request: Request) -> Identity:
-    if authenticator().blocks(request):
-        return await asyncio.to_thread(authenticator().identify, request)
-    return authenticator().identify(request)
 
 
 async def _open(

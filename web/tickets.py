@@ -12,23 +12,26 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-
-import redis
+from urllib.parse import quote
 
 from shared import keys
-from shared.connections import AnyRedis, app_redis
+from shared.connections import AnyRedis
 from shared.encoding import to_json
-from shared.errors import RedisUnavailable
-from shared.settings import Settings
+from shared.steps import reachable_redis
+from web.circuit import Circuit
 from web.identity import Identity
+from web.request import Request
 
 TICKET_SECONDS = 30
 SESSION_SECONDS = 86_400  # where the token has no end of its own
+LONGEST_SECONDS = 400 * 86_400  # as long as browsers keep a cookie (RFC 6265bis, section 5.5)
 COOKIE = "eventstream_session"
+
+_circuit = Circuit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,10 @@ class Ticket:
 
 
 class Tickets:
-    """Issues and redeems; every method raises RedisUnavailable where Redis does not answer."""
+    """Issues and redeems; every method raises RedisUnavailable where Redis does not answer.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    While it does not, only one a second of this process's lookups tries, and the rest fail at once.
+    """
 
     def issue(self, identity: Identity) -> Ticket:
         """A new ticket for somebody."""
@@ -55,35 +58,46 @@ class Tickets:
 
     def redeem(self, text: str) -> Identity | None:
         """Who got this ticket, and never again; None for one that is used, too old or made up."""
-        with self._redis() as client:
+        with _redis() as client:
             return _identity(client.getdel(keys.ticket(text)))
 
-    def open_session(self, identity: Identity, *, secure: bool) -> Identity:
+    def open_session(self, identity: Identity, request: Request) -> Identity:
         """The same person, with the cookie of a new session to set."""
         seconds = _seconds_left(identity)
         secret = secrets.token_urlsafe(32)
         opened = replace(identity, expires_at=time.time() + seconds)
         self._keep(keys.session(secret), opened, seconds)
-        cookie = f"{COOKIE}={secret}; Path=/api; Max-Age={math.ceil(seconds)}; HttpOnly"
-        cookie += "; SameSite=Strict" + ("; Secure" if secure else "")
-        return replace(opened, headers={"Set-Cookie": cookie})
+        return replace(opened, headers=_set_cookie(request, secret, math.ceil(seconds)))
+
+    def close_session(self, request: Request) -> Mapping[str, str]:
+        """Ends the session of a request, where it has one; returns what has its cookie dropped."""
+        secret = request.cookies.get(COOKIE)
+        if secret:
+            with _redis() as client:
+                client.delete(keys.session(secret))
+        return _set_cookie(request, "", 0)
 
     def session(self, secret: str) -> Identity | None:
         """Whose session this is; None for one that has ended or is made up."""
-        with self._redis() as client:
+        with _redis() as client:
             return _identity(client.get(keys.session(secret)))
 
     def _keep(self, key: str, identity: Identity, seconds: float) -> None:
         value = to_json({"user": identity.user_id, "expires_at": identity.expires_at})
-        with self._redis() as client:
+        with _redis() as client:
             client.set(key, value, px=max(1, int(seconds * 1000)))
 
-    @contextmanager
-    def _redis(self) -> Iterator[AnyRedis]:
-        try:
-            yield app_redis()
-        except redis.RedisError as error:
-            raise RedisUnavailable from error
+
+@contextmanager
+def _redis() -> Iterator[AnyRedis]:
+    with _circuit.guard(), reachable_redis() as client:
+        yield client
+
+
+def _set_cookie(request: Request, value: str, seconds: int) -> Mapping[str, str]:
+    cookie = f"{COOKIE}={value}; Path={quote(request.root_path)}/api; Max-Age={seconds}; HttpOnly"
+    cookie += "; SameSite=Strict" + ("; Secure" if request.scheme == "https" else "")
+    return {"Set-Cookie": cookie}
 
 
 def is_of_another(ticket: str, user_id: str) -> bool:
@@ -102,7 +116,8 @@ def _mark(secret: str, user_id: str) -> str:
 
 def _seconds_left(identity: Identity) -> float:
     end = identity.expires_at
-    return SESSION_SECONDS if end is None else max(0.0, end - time.time())
+    left = SESSION_SECONDS if end is None else max(0.0, end - time.time())
+    return min(LONGEST_SECONDS, left)
 
 
 def _identity(value: Any) -> Identity | None:

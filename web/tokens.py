@@ -20,6 +20,8 @@ from web.jwks import KeySet, fetch_jwks
 from web.refusal import Refusal
 
 LEEWAY_SECONDS = 5
+LONGEST_TOKEN = 16 * 1024
+LONGEST_HEADER = 4 * 1024
 NO_TOKEN = "This is no token (JWT)."
 
 
@@ -40,7 +42,7 @@ class Tokens:
         if self._keys is None:
             return False
         try:
-            return self._keys.blocks(*_header(token))
+            return self._keys.blocks(*_header_of(token))
         except Refusal:
             return False
 
@@ -50,7 +52,9 @@ class Tokens:
         Raises:
             Refusal: 401, it is not good; 503, its key can't be had just now.
         """
-        key = self._secret if self._keys is None else self._keys.find(*_header(token))
+        if len(token) > LONGEST_TOKEN:
+            raise not_authenticated(NO_TOKEN)
+        key = self._secret if self._keys is None else self._keys.find(*_header_of(token))
         if key is None:
             raise not_authenticated("This token is signed with a key that is not known here.")
         try:
@@ -97,11 +101,18 @@ def _secret_key(secret: str) -> PyJWK:
     return PyJWK(HMACAlgorithm.to_jwk(secret, as_dict=True), "HS256")
 
 
-@lru_cache(maxsize=1024)
-def _header(token: str) -> tuple[str, str | None]:
+def _header_of(token: str) -> tuple[str, str | None]:
     """The algorithm and the key id that a token claims."""
+    header, _, _ = token.partition(".")
+    if len(header) > LONGEST_HEADER:
+        raise not_authenticated(NO_TOKEN)
+    return _parsed(header)
+
+
+@lru_cache(maxsize=64)  # by the header alone: there are few of them, and none is a secret
+def _parsed(encoded: str) -> tuple[str, str | None]:
     try:
-        header = jwt.get_unverified_header(token)
+        header = jwt.get_unverified_header(f"{encoded}..")
     except jwt.InvalidTokenError as error:
         raise not_authenticated(NO_TOKEN) from error
     return str(header.get("alg")), header.get("kid")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from shared import keys
 from shared.publisher import publish_user_event
@@ -19,17 +21,19 @@ from tests.signing import SECRET, hs256
 pytestmark = pytest.mark.browser
 
 USER = "alice"
-OPEN = """async (token) => {
-    const headers = { Authorization: `Bearer ${token}` };
-    const answer = await fetch("/api/events/ticket", { method: "POST", headers });
-    const { ticket } = await answer.json();
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "authenticate-users.md"
+WATCH = """(token) => {
+    %s
     window.seen = [];
-    window.opened = 0;
-    window.source = new EventSource(`/api/events?ticket=${encodeURIComponent(ticket)}`);
-    source.onopen = () => { window.opened += 1; };
-    source.onmessage = ({ data }) => window.seen.push(JSON.parse(data).payload.n);
-    while (window.opened === 0) await new Promise((go) => setTimeout(go, 20));
+    const apply = ({ payload }) => window.seen.push(payload.n);
+    window.close = watch({ getToken: async () => token, apply });
 }"""
+
+
+def printed() -> str:
+    """The function that the documentation prints."""
+    section = PAGE.read_text().partition("### EventSource, with a ticket")[2]
+    return section.partition("```js\n")[2].partition("```")[0]
 
 
 @pytest.fixture
@@ -38,29 +42,88 @@ def server(redis_url: str, redis_server: RunningRedis) -> Iterator[WebServer]:
         yield server
 
 
-def test_a_ticket_opens_it_and_its_cookie_lets_it_come_back(
-    page: Page, server: WebServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setenv("REDIS_URL", redis_url)
-    client = redis.Redis.from_url(redis_url)
-    page.goto(f"{server.url}/healthz")  # any page of this origin
-    page.evaluate(OPEN, hs256(USER))
-    publish_user_event(USER, "test.event", {"n": 1})
-    wait_until(lambda: page.evaluate("window.seen.length === 1"), "window.seen.length === 1")
-    assert "eventstream" not in page.evaluate("document.cookie"), "no script reads the cookie"
+    return redis.Redis.from_url(redis_url)
 
+
+@pytest.fixture
+def watched(page: Page, server: WebServer, client: redis.Redis) -> Page:
+    """A page that watches as the documentation has it."""
+    page.goto(f"{server.url}/healthz")  # any page of this origin
+    page.evaluate(WATCH % printed(), hs256(USER))
+    wait_until(lambda: client.zcard(keys.connections(USER)) == 1, "it is open")
+    return page
+
+
+def publish(n: int) -> None:
+    publish_user_event(USER, "test.event", {"n": n})
+
+
+def saw(page: Page, *expected: int) -> None:
+    wait_until(lambda: page.evaluate("window.seen.length") >= len(expected), f"{expected}")
+    assert page.evaluate("window.seen") == list(expected)
+
+
+def cut(page: Page, server: WebServer, client: redis.Redis) -> None:
+    """Ends the page's connection, from the server's side."""
     lost: Any = client.zrange(keys.connections(USER), 0, -1)
     headers = {"Authorization": f"Bearer {hs256(USER)}"}
     address = f"{server.url}/api/connections/{lost[0].decode()}"
     assert page.request.delete(address, headers=headers).ok
     wait_until(lambda: client.zrange(keys.connections(USER), 0, -1) != lost, "ended")
-    for n in (2, 3):
-        publish_user_event(USER, "test.event", {"n": n})
-    wait_until(lambda: page.evaluate("window.opened === 2"), "window.opened === 2")
-    wait_until(lambda: page.evaluate("window.seen.length === 3"), "window.seen.length === 3")
-    assert page.evaluate("window.seen") == [1, 2, 3]
-    page.evaluate("source.close()")
+
+
+def test_a_ticket_opens_it_and_its_cookie_lets_it_come_back(
+    watched: Page, server: WebServer, client: redis.Redis
+) -> None:
+    tickets: list[str] = []
+    watched.on("request", lambda made: tickets.append(made.url) if "ticket" in made.url else None)
+    publish(1)
+    saw(watched, 1)
+    assert "eventstream" not in watched.evaluate("document.cookie"), "no script reads the cookie"
+    cut(watched, server, client)
+    publish(2)
+    publish(3)
+    saw(watched, 1, 2, 3)
+    assert not [url for url in tickets if url.endswith("/api/events/ticket")], "no new ticket"
+    watched.evaluate("window.close()")
     wait_until(lambda: client.zcard(keys.connections(USER)) == 0, "its place is given back")
+
+
+def test_where_its_session_has_ended_a_new_ticket_goes_on_from_the_cursor(
+    watched: Page, server: WebServer, client: redis.Redis
+) -> None:
+    publish(1)
+    saw(watched, 1)
+    ended: Any = client.keys("session:*")
+    client.delete(*ended)
+    cut(watched, server, client)
+    publish(2)
+    saw(watched, 1, 2)
+
+
+def test_a_refused_ticket_is_asked_for_again_when_the_server_says(
+    page: Page, server: WebServer, client: redis.Redis
+) -> None:
+    asked_at: list[float] = []
+    urls: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        asked_at.append(time.monotonic())
+        if len(asked_at) == 1:
+            route.fulfill(status=503, headers={"Retry-After": "2"}, json={"success": False})
+        else:
+            route.continue_()
+
+    page.on("request", lambda made: urls.append(made.url))
+    page.goto(f"{server.url}/healthz")
+    page.route("**/api/events/ticket", refuse_once)
+    page.evaluate(WATCH % printed(), hs256(USER))
+    page.wait_for_event("request", lambda made: "?ticket=" in made.url)
+    assert asked_at[1] - asked_at[0] > 1.9
+    assert not [url for url in urls if "undefined" in url]
 
 
 def test_without_a_token_it_is_not_let_in(page: Page, server: WebServer) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -192,6 +198,29 @@ def test_a_tickets_use_opens_a_session_that_scripts_can_not_read(
     assert 590_000 < int(client.pttl(keys.session(cookie.value))) <= 600_000
 
 
+def test_signing_out_ends_the_session_and_drops_its_cookie(
+    client: redis.Redis, server: WebServer
+) -> None:
+    url = f"{server.url}/api/events/ticket"
+    known = session(opened(server.url, f"?ticket={ticket(server, hs256('alice'))}"))
+    assert refused(ask("DELETE", url, **known, **EVIL)) == (403, "cross_origin")
+    assert opened(server.url, **known).status_code == 200
+    for headers in (known, known, {}):
+        answer = ask("DELETE", url, **headers)
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+        cookie = cookie_of(answer)
+        assert (cookie.value, cookie["path"], cookie["max-age"]) == ("", "/api", "0")
+    assert client.keys("session:*") == []
+    assert refused(opened(server.url, **known)) == (401, "not_authenticated")
+
+
+def test_a_session_lives_no_longer_than_a_browser_keeps_its_cookie(
+    client: redis.Redis, server: WebServer
+) -> None:
+    answer = opened(server.url, f"?ticket={ticket(server, hs256(ends_in=1e12))}")
+    assert int(cookie_of(answer)["max-age"]) == 400 * 24 * 60 * 60
+
+
 def test_a_session_without_an_end_of_its_own_lasts_a_day(
     client: redis.Redis, server: WebServer
 ) -> None:
@@ -302,7 +331,9 @@ def test_a_cookie_is_secure_where_the_request_was(redis_url: str) -> None:
         assert cookie_of(opened(server.url, query, **{"X-Forwarded-Proto": "https"}))["secure"]
 
 
-def test_public_keys_are_followed_as_they_change(face: str, redis_url: str) -> None:
+def test_public_keys_are_fetched_once_and_stay_good_where_their_server_fails(
+    face: str, redis_url: str
+) -> None:
     with (
         key_server(rsa_jwk("one")) as published,
         web_server(face, redis_url, AUTH_TYPE="jwt", JWT_JWKS_URL=published.url) as server,
@@ -326,6 +357,90 @@ def test_where_the_keys_are_away_it_is_said_and_when_to_come_back(
             assert refused(answer) == (503, "unavailable")
             assert answer.headers["retry-after"] == "2"
         assert opened(server.url).status_code == 401
+
+
+def test_while_redis_hangs_everybody_is_told_soon(
+    face: str, redis_url: str, redis_server: RunningRedis
+) -> None:
+    def answer(number: int) -> tuple[httpx.Response, float]:
+        began = time.monotonic()
+        known = {"Cookie": f"{COOKIE}=any{number}"}
+        return client.get(f"{web.url}/api/events", headers=known), time.monotonic() - began
+
+    many = httpx.Limits(max_connections=None)
+    with (
+        web_server(face, redis_url, **JWT) as web,
+        httpx.Client(timeout=20, trust_env=False, limits=many) as client,
+        ThreadPoolExecutor(80) as pool,
+    ):
+        assert answer(0)[0].status_code == 401
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        try:
+            answers = list(pool.map(answer, range(80)))
+        finally:
+            os.kill(redis_server.pid, signal.SIGCONT)
+        for response, _ in answers:
+            assert refused(response) == (503, "unavailable")
+            assert response.headers["retry-after"] == "2"
+        assert max(seconds for _, seconds in answers) < 2
+        wait_until(lambda: answer(0)[0].status_code == 401, "Redis is asked again")
+
+
+def test_what_redis_refuses_for_good_is_our_fault_and_said_in_json(
+    client: redis.Redis, server: WebServer
+) -> None:
+    client.rpush(keys.session("odd"), "no session")
+    client.set(keys.stream("alice"), "no stream")
+    for answer in (
+        opened(server.url, Cookie=f"{COOKIE}=odd", Origin=OURS),
+        ask("GET", f"{server.url}/api/sources", Cookie=f"{COOKIE}=odd", Origin=OURS),
+        opened(server.url, **bearer(hs256("alice")), Origin=OURS),
+    ):
+        assert refused(answer) == (500, "internal_server_error")
+        assert answer.headers["access-control-allow-origin"] == OURS
+
+
+def answer_before_the_body(server: WebServer, path: str, size: int, **headers: str) -> str:
+    """The status and all else that is said to a write whose body never comes."""
+    address = urlsplit(server.url)
+    sent = {"Host": address.netloc, "Content-Length": str(size), **headers}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
+    with socket.create_connection((str(address.hostname), int(address.port or 80)), 10) as client:
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        return client.recv(4096).decode().removeprefix("HTTP/1.1 ")
+
+
+def test_whoever_is_refused_by_the_headers_uploads_nothing(
+    client: redis.Redis, server: WebServer
+) -> None:
+    cookie = {"Cookie": f"eventstream_token={hs256('alice')}"}
+    for path, size, headers, status in (
+        ("/api/sources", 1_000_000, {}, "401"),
+        ("/api/sources", 1_000_000, bearer("garbage"), "401"),
+        ("/api/sources", 1_000_000, {**cookie, **EVIL}, "403"),
+        ("/api/sources", 60_000_000, bearer(hs256("alice")), "413"),
+        ("/api/events/ticket", 70_000, bearer(hs256("alice")), "413"),
+        ("/api/nowhere", 70_000, {}, "413"),
+    ):
+        assert answer_before_the_body(server, path, size, **headers).startswith(status), path
+
+
+def test_only_an_upload_may_be_large_also_where_its_size_is_not_said(redis_url: str) -> None:
+    with web_server("asgi", redis_url, **JWT) as server:
+        address, known = f"{server.url}/api/events/ticket", bearer(hs256("alice"))
+        pieces = iter([b"x" * 40_000] * 2)
+        answer = httpx.post(address, content=pieces, headers=known, timeout=10, trust_env=False)
+    assert refused(answer) == (413, "too_large")
+    assert "64 KiB" in answer.json()["message"]
+
+
+def test_under_a_prefix_the_cookie_is_for_that(redis_url: str) -> None:
+    with web_server("asgi", redis_url, UVICORN_ROOT_PATH="/live", **JWT) as server:
+        query = f"?ticket={ticket(server, hs256('alice'))}"
+        first = opened(server.url, query)
+        assert cookie_of(first)["path"] == "/live/api"
+        signed_out = ask("DELETE", f"{server.url}/api/events/ticket", **session(first))
+        assert cookie_of(signed_out)["path"] == "/live/api"
 
 
 def test_where_redis_is_away_a_ticket_is_not_called_wrong(face: str) -> None:

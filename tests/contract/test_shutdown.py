@@ -86,7 +86,7 @@ def last_retry(reader: Reader) -> int:
 def is_let_go(kept: httpx.Client) -> bool:
     """Whether a server ends the connection that it has kept, as one that stops does."""
     try:
-        return kept.get("/openapi.json").headers.get("connection") == "close"
+        return bool(kept.get("/openapi.json").headers.get("connection") == "close")
     except httpx.TransportError:
         return True
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands import wait_until
 from tests.signing import key_server, rsa_jwk
-from web.jwks import FRESH_SECONDS, PAUSE_SECONDS, KeySet, fetch_jwks
+from web.jwks import FRESH_SECONDS, MOST_WAITING, PAUSE_SECONDS, KeySet, fetch_jwks
 from web.refusal import Refusal
 
 
@@ -86,10 +86,11 @@ def test_old_keys_are_fetched_again_and_stay_good_where_that_fails() -> None:
     assert found(keys, "one") == "one"
     source.now += FRESH_SECONDS
     source.answer = httpx.ConnectError("away")
-    assert keys.blocks("RS256", "one")
+    assert not keys.blocks("RS256", "one")
     assert found(keys, "one") == "one"
-    assert source.asked == 2
-    assert not keys.blocks("RS256", "one"), "not again within ten seconds"
+    wait_until(lambda: keys._under_way is None, "the second fetch")
+    assert found(keys, "one") == "one"
+    assert source.asked == 2, "not again within ten seconds"
 
 
 @pytest.mark.parametrize(
@@ -152,13 +153,61 @@ def test_nobody_waits_for_a_fetch_whose_key_is_at_hand() -> None:
     keys = KeySet(fetch, lambda: source.now)
     assert found(keys, "one") == "one"
     source.now += FRESH_SECONDS
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(found, keys, "one")
+    try:
+        assert [found(keys, "one") for _ in range(3)] == ["one"] * 3
+        assert not keys.blocks("RS256", "one")
         wait_until(arrived.is_set, "the second fetch")
-        assert found(keys, "one") == "one"
-        assert not slow.done()
+        assert source.asked == 1
+    finally:
         answered.set()
-        assert slow.result() == "one"
+
+
+def hanging(source: Source) -> tuple[KeySet, threading.Event]:
+    """Keys at hand, from a server that from now on hangs until the event is set."""
+    answered = threading.Event()
+
+    def fetch() -> object:
+        if source.asked:
+            answered.wait(30)
+        return source.fetch()
+
+    keys = KeySet(fetch, lambda: source.now)
+    assert found(keys, "one") == "one"
+    source.now += PAUSE_SECONDS
+    return keys, answered
+
+
+def test_a_flood_of_unknown_keys_makes_few_wait_and_none_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("web.jwks.WAIT_SECONDS", 30.0)
+    source = Source("one")
+    keys, answered = hanging(source)
+
+    def status(number: int) -> int:
+        try:
+            keys.find("RS256", f"made up {number}")
+        except Refusal as refusal:
+            return refusal.status
+        return 401
+
+    with ThreadPoolExecutor(MOST_WAITING + 20) as pool:
+        asking = [pool.submit(status, number) for number in range(MOST_WAITING + 20)]
+        wait_until(lambda: sum(each.done() for each in asking) == 20, "20 are answered")
+        assert {each.result() for each in asking if each.done()} == {503}
+        assert found(keys, "one") == "one"
+        source.now += 31  # since the fetch began: nobody waits for it any more
+        assert status(0) == 503
+        answered.set()
+        assert [each.result() for each in asking].count(401) == MOST_WAITING
+
+
+def test_a_server_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.jwks.FETCH_SECONDS", 0.2)
+    with key_server(rsa_jwk("one")) as server:
+        server.pause_seconds = 0.05
+        with pytest.raises(TimeoutError):
+            fetch_jwks(server.url)
 
 
 def test_keys_come_over_http_and_the_address_stays_out_of_the_log(

@@ -17,7 +17,7 @@ from shared.errors import SettingsError
 from shared.settings import Settings
 from tests.signing import SECRET, ec_jwk, es256, hs256, rs256, rsa_jwk, rsa_key
 from web.refusal import Refusal
-from web.tokens import LEEWAY_SECONDS, Tokens
+from web.tokens import LEEWAY_SECONDS, LONGEST_HEADER, LONGEST_TOKEN, Tokens, _parsed
 
 URL = "https://keys.test/jwks"
 
@@ -212,3 +212,23 @@ def test_only_keys_that_must_be_fetched_make_it_wait(monkeypatch: pytest.MonkeyP
     assert not fetching.blocks(hs256())
     fetching.verify(rs256("one"))
     assert not fetching.blocks(rs256("one"))
+
+
+def test_what_is_too_long_for_a_token_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_keys = public(monkeypatch, rsa_jwk("one"))
+    _parsed.cache_clear()
+    long_header = forged({"alg": "RS256", "kid": "x" * LONGEST_HEADER}, None)
+    assert refusal(by_keys, long_header).code == "not_authenticated"
+    assert not by_keys.blocks(long_header)
+    assert _parsed.cache_info().currsize == 0
+    long_token = hs256("alice", name="x" * LONGEST_TOKEN)
+    assert refusal(tokens(), long_token).code == "not_authenticated"
+    assert tokens().verify(hs256("alice", name="x" * 4096)).user_id == "alice"
+
+
+def test_no_token_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_keys = public(monkeypatch, rsa_jwk("one"))
+    _parsed.cache_clear()
+    for user in ("alice", "bob", "carol"):
+        assert by_keys.verify(rs256("one", user)).user_id == user
+    assert _parsed.cache_info().currsize == 1, "of their one header"

@@ -17,6 +17,7 @@ def flask_request() -> Request:
         request.path,
         request.scheme,
         request.remote_addr or "",
+        request.root_path,
     )
 
 
