@@ -86,9 +86,10 @@ def last_retry(reader: Reader) -> int:
 def is_let_go(kept: httpx.Client) -> bool:
     """Whether a server ends the connection that it has kept, as one that stops does."""
     try:
-        return bool(kept.get("/openapi.json").headers.get("connection") == "close")
+        answer = kept.get("/openapi.json")
     except httpx.TransportError:
         return True
+    return str(answer.headers.get("connection")) == "close"
 
 
 @contextmanager
