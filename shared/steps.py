@@ -26,6 +26,7 @@ _PASSING = (
     "CLUSTERDOWN",
     "TRYAGAIN",
     "NOPERM",
+    "ASK ",
 )
 _PASSING_ERRORS = (
     redis.ReadOnlyError,

@@ -164,8 +164,9 @@ class Hub:
 
     def lose(self, names: Iterable[str] | None = None) -> None:
         """The connection of these topics, or of all, was lost: anything may have been missed."""
+        wanted = None if names is None else set(names)
         for topic in self.topics:
-            if names is None or topic.name in names:
+            if wanted is None or topic.name in wanted:
                 _send_back(topic.tail.lose())
 
     async def aclose(self) -> None:

@@ -142,10 +142,11 @@ class Link:
         while self._resp is not None and self._resp.owes and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         self.close()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait({self._task}, timeout=ANSWER_SECONDS)
 
     def close(self) -> None:
         """Ends the connection, for good."""
+        self._is_closed = True  # redis-py loses a cancellation that comes while it connects
         self._task.cancel()
 
     def _send(self, command: Sequence[Any], take: TakeReply) -> None:
@@ -168,7 +169,7 @@ class Link:
     async def _run(self) -> None:
         pause, longest = RECONNECT_SECONDS
         try:
-            while True:
+            while not self._is_closed:
                 try:
                     connection = await self._connect()
                 except (redis.RedisError, OSError) as error:
@@ -179,7 +180,6 @@ class Link:
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(longest, pause * 2)
         finally:
-            self._is_closed = True
             if self._resp is not None:
                 self._resp.lose("it is closed")
 

@@ -18,7 +18,7 @@ from shared.errors import RedisUnavailable
 
 _NOTHING = object()
 # Refusals that mean another server has to be asked.
-_ELSEWHERE = ("MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
+_ELSEWHERE = ("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
 _STEP_ELSEWHERE = "-READONLY "  # how Redis 6 puts it where a step's own write is refused
 
 TakeReply = Callable[[Any], None]
@@ -50,6 +50,7 @@ class Resp(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._is_lost = False
+        self._begins_to_owe = False
         self.heard_at = self._loop.time()  # or when it began to owe a reply
         writer = connection._writer
         assert writer is not None
@@ -70,8 +71,7 @@ class Resp(asyncio.Protocol):
 
     def send(self, command: Sequence[Any], take: TakeReply) -> None:
         """Sends a command; `take` gets its reply, or the error in its place."""
-        if not self._replies:
-            self.heard_at = self._loop.time()
+        self._begins_to_owe = self._begins_to_owe or not self._replies
         self._replies.append(take)
         self._write(tuple(map(_plain, command)))
 
@@ -117,6 +117,9 @@ class Resp(asyncio.Protocol):
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
+        if self._begins_to_owe:
+            self._begins_to_owe = False
+            self.heard_at = self._loop.time()  # no reply could have come before
         if not self._is_lost:
             self._transport.write(data)
 
@@ -125,7 +128,7 @@ class Resp(asyncio.Protocol):
             text = str(message)
             is_elsewhere = text.startswith(_ELSEWHERE) or _STEP_ELSEWHERE in text
             # A refused subscription has no place among the replies: they no longer match.
-            if is_elsewhere or "channel" in text or not self._replies:
+            if is_elsewhere or "channel" in text or "subscribe" in text or not self._replies:
                 self.lose(text)
                 return
         self._replies.popleft()(message)
