@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +28,18 @@ VARIABLE = "EVENTSTREAM_REDIS_SERVER_7"
 
 def program() -> str:
     """The redis-server to run; without one the test is skipped, on CI it fails."""
-    found = os.environ.get(VARIABLE) or shutil.which("redis-server") or ""
-    said = (
-        subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-        if found
-        else ""
-    )
-    version = re.search(r"v=(\d+)", said)
-    if version is None or int(version[1]) < 7:
-        message = f"No redis-server 7 here: install redis-server, or name one in {VARIABLE}."
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    return found
+    named = os.environ.get(VARIABLE)
+    # Not the first on PATH alone: a wheel may have put an older one before Debian's.
+    found = [named] if named else [f"{place}/redis-server" for place in os.get_exec_path()]
+    for path in filter(os.path.isfile, found):
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        version = re.search(r"v=(\d+)", said.stdout)
+        if version is not None and int(version[1]) >= 7:
+            return path
+    message = f"No redis-server 7 here: install redis-server, or name one in {VARIABLE}."
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @dataclass
