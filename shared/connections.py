@@ -26,6 +26,7 @@ from shared.settings import get_settings
 AnyRedis = redis.Redis | redis.RedisCluster
 
 CONNECT_TIMEOUT_SECONDS = 0.25
+LINK_TIMEOUT_SECONDS = 1.0  # for one that is kept, and may be far away or encrypted
 
 _pools: dict[tuple[int, str], ConnectionPool[psycopg.Connection[tuple[Any, ...]]]] = {}
 _pools_lock = threading.Lock()
@@ -109,9 +110,14 @@ async def connect_link(url: str, **address: Any) -> AbstractConnection:
     Raises:
         redis.RedisError: the server can't be reached, or refuses.
     """
-    options = {**_quick(), "socket_timeout": 2 * CONNECT_TIMEOUT_SECONDS, **address}
-    options["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
-    pool = redis.asyncio.ConnectionPool.from_url(url, protocol=3)
+    options = {
+        "protocol": 3,
+        "socket_connect_timeout": LINK_TIMEOUT_SECONDS,
+        "socket_timeout": LINK_TIMEOUT_SECONDS,
+        "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
+        **address,
+    }
+    pool = redis.asyncio.ConnectionPool.from_url(url)
     pool.connection_kwargs.update(options)
     connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
     await connection.connect()  # type: ignore[no-untyped-call]

@@ -6,10 +6,18 @@ with a sentence that says which variable is wrong, what it got and what it takes
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+import redis.asyncio
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
@@ -53,6 +61,19 @@ class Settings(BaseSettings):
     jwt_cookie_name: str = Field(default="eventstream_token", pattern=r"^[\w.-]+$")
     cors_origins: str = Field(default="", pattern=rf"^(\s*{_ORIGIN}\s*(,|$))*$")
     worker_imports: str = ""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _has_known_options(cls, url: str | None) -> str | None:
+        """Refuses at the start what redis-py would refuse at each try to connect."""
+        for package in (redis, redis.asyncio) if url else ():
+            try:
+                package.ConnectionPool.from_url(url).make_connection()
+            except (TypeError, ValueError, redis.RedisError) as error:
+                option = re.search(r"(?:argument|value for) '(\w+)'", str(error))
+                what = f"the option {option[1]}" if option else "it"
+                raise ValueError(f"redis-py does not take {what}") from error
+        return url
 
     def require_redis_url(self) -> str:
         """Returns `REDIS_URL`; raises SettingsError where it is not set."""
@@ -148,15 +169,21 @@ _TAKES = {
 def _sentence(error: dict[str, object]) -> str:
     location = error["loc"]
     name = str(location[0]) if isinstance(location, tuple) and location else "a setting"
-    takes = _TAKES.get(name) or _takes(str(error["type"]), error.get("ctx"))
+    detail = _detail(error)
+    takes = _TAKES.get(name) or _takes(str(error["type"]), detail)
     got = error.get("input")
     # A key is a secret and a URL may hold a password: what it got stays out of logs.
     shown = "a value of another form" if name.endswith(("_url", "_key")) else repr(got)
-    return f"{name.upper()} is wrong: got {shown}, takes {takes}."
+    why = f" ({detail['error']})" if "error" in detail else ""
+    return f"{name.upper()} is wrong: got {shown}, takes {takes}{why}."
 
 
-def _takes(kind: str, context: object) -> str:
-    detail = context if isinstance(context, dict) else {}
+def _detail(error: dict[str, object]) -> dict[str, object]:
+    context = error.get("ctx")
+    return context if isinstance(context, dict) else {}
+
+
+def _takes(kind: str, detail: dict[str, object]) -> str:
     if kind.startswith("bool"):
         return "true or false"
     if kind == "literal_error":

@@ -27,6 +27,7 @@ _PASSING = (
     "TRYAGAIN",
     "NOPERM",
     "ASK ",
+    "MOVED ",
 )
 _PASSING_ERRORS = (
     redis.ReadOnlyError,

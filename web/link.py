@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 0.75  # a Redis that answers nothing for so long is away
 HEALTH_CHECK_SECONDS = 10.0
 RECONNECT_SECONDS = (0.05, 1.0)
+STEADY_SECONDS = 5.0  # a connection that stood for so long is no sign of trouble
 # Answers of up to 4 MiB: Redis cuts a subscriber's connection that holds more than 32 MiB.
 PAGES_AT_ONCE = 7
 _TICK_SECONDS = 0.25
@@ -45,7 +46,8 @@ class Link:
         on_pause: called when all that was received at once has been taken.
         on_up: called when the connection stands, to subscribe on it.
         on_down: called when it is lost: announcements may be missed from here on.
-        on_moved: takes each channel whose sharded subscription ended: asked for, or moved away.
+        on_moved: on a cluster, takes each channel whose subscription ended here, asked for or
+            not, and None where the server says that something is elsewhere.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Link:
         on_pause: Callable[[], None],
         on_up: Callable[[], None],
         on_down: Callable[[], None],
-        on_moved: Callable[[bytes], None] | None = None,
+        on_moved: Callable[[bytes | None], None] | None = None,
     ) -> None:
         self._connect = connect
         self._on_push = on_push
@@ -66,10 +68,11 @@ class Link:
         self._on_moved = on_moved
         self._loop = asyncio.get_running_loop()
         self._resp: Resp | None = None
+        self._loaded: set[str] = set()  # the steps that this connection's server knows
         self._lost = asyncio.Event()
         self._down_since = self._loop.time()
         self._is_closed = False
-        self.up = asyncio.Event()
+        self.up = asyncio.Event()  # set for good when the link is closed: look for another
         self.pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._task = self._loop.create_task(self._run(), name="eventstream-link")
 
@@ -125,16 +128,19 @@ class Link:
             else:
                 take(value)
 
+        if step.sha not in self._loaded:  # else what is sent after it would be done before it
+            self._loaded.add(step.sha)
+            self._send(("SCRIPT", "LOAD", step.text), lambda _: None)
         self._send(("EVALSHA", step.sha, len(keys), *keys, *args), reply)
 
     def send(self, *command: Any) -> None:
         """Sends a command whose reply nobody needs; while the link is down, nothing."""
         self._send(command, _ignore)
 
-    def push(self, *command: Any) -> None:
-        """Sends a command that is answered by pushes only: a subscription, or its end."""
+    def push(self, *command: str) -> None:
+        """Sends a subscription to channels, or its end; while the link is down, nothing."""
         if self._resp is not None:
-            self._resp.push(command)
+            self._resp.push(command, partial(self._refused, command))
 
     async def aclose(self) -> None:
         """Waits, for a moment, for what is under way, and ends the connection."""
@@ -170,23 +176,31 @@ class Link:
         pause, longest = RECONNECT_SECONDS
         try:
             while not self._is_closed:
+                began = self._loop.time()
                 try:
-                    connection = await self._connect()
+                    await self._watch(self._begin(await self._connect()))
                 except (redis.RedisError, OSError) as error:
                     log.warning("Redis can't be reached (%s)", error)
-                else:
+                except Exception:  # the task's edge
+                    log.exception("the link to Redis failed; it is made anew")
+                    self._lose("it failed")
+                if self._loop.time() - began > STEADY_SECONDS:
                     pause = RECONNECT_SECONDS[0]
-                    await self._watch(self._begin(connection))
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(longest, pause * 2)
         finally:
-            if self._resp is not None:
-                self._resp.lose("it is closed")
+            self._lose("it is closed")
+            self.up.set()
 
     def _begin(self, connection: AbstractConnection) -> Resp:
         self._lost.clear()
+        self._loaded.clear()
         self._resp = resp = Resp(
-            connection, on_push=self._take_push, on_pause=self._on_pause, on_lost=self._end
+            connection,
+            on_push=self._take_push,
+            on_pause=self._on_pause,
+            on_elsewhere=self._elsewhere,
+            on_lost=self._end,
         )
         self.up.set()
         self._on_up()
@@ -207,6 +221,10 @@ class Link:
                 elif resp.silence_seconds > HEALTH_CHECK_SECONDS:
                     self.send("PING")
 
+    def _lose(self, why: str) -> None:
+        if self._resp is not None:
+            self._resp.lose(why)
+
     def _end(self, why: str) -> None:
         if not self._is_closed:
             log.warning("the link to Redis is lost: %s", why)
@@ -221,6 +239,19 @@ class Link:
             self._on_push(message[1], message[2])
         elif message[0] == b"sunsubscribe" and self._on_moved is not None:
             self._on_moved(message[1])
+
+    def _refused(self, command: Sequence[str], refusal: str) -> None:
+        if refusal.startswith("MOVED") and self._on_moved is not None:
+            for channel in command[1:]:
+                self._on_moved(channel.encode())
+        else:
+            self._lose(f"{command[0]} was refused: {refusal}")
+
+    def _elsewhere(self, refusal: str) -> None:
+        if refusal.startswith("MOVED") and self._on_moved is not None:
+            self._on_moved(None)
+        else:
+            self._lose(refusal)
 
 
 def _is_silent(resp: Resp) -> bool:

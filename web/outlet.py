@@ -27,19 +27,31 @@ def body(data: bytes) -> Message:
 class Outlet:
     """One response, from its status to its end."""
 
-    __slots__ = ("_owner", "_send", "has_begun")
+    __slots__ = ("_owner", "_send", "_speaks_http_1", "has_begun")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.has_begun = False
         owner = getattr(send, "__self__", None)
-        known = type(owner).__module__.startswith(_STEPPABLE)
-        self._owner: Any = owner if known else None
+        module = type(owner).__module__
+        self._owner: Any = owner if module.startswith(_STEPPABLE) else None
+        self._speaks_http_1 = module.startswith("uvicorn.")
 
-    async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Sends the status and the headers."""
+    async def start(
+        self, status: int, headers: Mapping[str, str], *, is_last: bool = False
+    ) -> None:
+        """Sends the status and the headers.
+
+        Args:
+            status: HTTP's.
+            headers: their values by their names.
+            is_last: have the connection end with this response, where the server lets us: one that
+                goes on can't be cut when what waits for its client is not read.
+        """
         self.has_begun = True
         pairs = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers.items()]
+        if is_last and self._speaks_http_1:
+            pairs.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def write(self, data: bytes) -> None:
@@ -70,6 +82,11 @@ class Outlet:
         """Cuts the connection, with whatever is not sent yet, where the server lets us."""
         if self.can_abort:
             self._owner.transport.abort()
+
+    def abort_after(self, seconds: float) -> None:
+        """Cuts the connection of a last response, unless all has been taken by then."""
+        if self.can_abort:
+            asyncio.get_running_loop().call_later(seconds, self._owner.transport.abort)
 
 
 @types.coroutine

@@ -7,6 +7,7 @@ a portal without its thread. It is keyed by process id.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ from web.pipe import Pipe
 from web.reader import END_SECONDS
 from web.request import Request
 from web.stream import open_user_events
+
+log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499  # nginx's code for it, for the access log: nobody reads this answer
 DRAIN_SECONDS = END_SECONDS + 0.5
@@ -71,10 +74,14 @@ def drain() -> None:
 
 
 async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
-    with pipe.watched():
-        reader = await open_user_events(delivery, request, pipe.send)
-        if reader is not None:
-            await reader.serve(pipe.receive)
+    try:
+        with pipe.watched():
+            reader = await open_user_events(delivery, request, pipe.send)
+            if reader is not None:
+                await reader.serve(pipe.receive)
+    except Exception:  # the task's edge: once there are headers, nobody asks how it ended
+        log.exception("a stream failed")
+        raise
 
 
 class _Loop:

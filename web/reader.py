@@ -135,7 +135,7 @@ class Reader:
             if self._task is not None:
                 self._task.cancel()
             self._start(None)
-        asyncio.get_running_loop().call_later(END_SECONDS, self._cut)
+        self._outlet.abort_after(END_SECONDS)
 
     def due(self) -> float | None:
         """What is due by time: the end, the lease, a keepalive. Returns when to look again."""
@@ -147,7 +147,7 @@ class Reader:
             return None
         keepalive_seconds = self._delivery.keepalive_seconds
         live = self.merge.state is State.LIVE
-        silent_since = max(self._wrote_at, self._topic.wrote_at)
+        silent_since = self._silent_since
         is_silent = live and now - silent_since >= keepalive_seconds
         if now >= self._renew_at - (keepalive_seconds / 2 if is_silent else 0):
             self._renew_at = now + keepalive_seconds
@@ -208,8 +208,7 @@ class Reader:
                 await self._write(self._outlet.write(frames))
         await self._write(self._outlet.finish(self._last_words))
         # It may have to wait behind what a client does not read.
-        timeout_seconds = self._delivery.settings.sse_write_timeout_seconds
-        asyncio.get_running_loop().call_later(timeout_seconds, self._cut)
+        self._outlet.abort_after(self._delivery.settings.sse_write_timeout_seconds)
 
     async def _next_page(self) -> bytes:
         try:
@@ -221,18 +220,24 @@ class Reader:
 
     async def _wait_for_redis(self) -> None:
         """The cursor stays, and the client hears every now and then that the stream lives."""
-        is_up = asyncio.Event()
-        with suppress(RedisUnavailable):  # else its shard is not known
+        try:
             is_up = self.place.link.up
-        again_seconds = random.uniform(*AGAIN_SECONDS)
-        if is_up.is_set():  # it refuses, as while it loads its data
-            await asyncio.sleep(again_seconds)
-        else:
+        except RedisUnavailable:
+            is_up = None  # its shard is not known
+        if is_up is None or is_up.is_set():  # it refuses, as while it loads its data
+            await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
+        else:  # thousands may wait here: none of them looks before there is something to do
             with suppress(TimeoutError):
-                async with asyncio.timeout(again_seconds):
+                async with asyncio.timeout_at(
+                    self._silent_since + self._delivery.keepalive_seconds
+                ):
                     await is_up.wait()
-        if self._delivery.now() - self._wrote_at >= self._delivery.keepalive_seconds:
+        if self._delivery.now() >= self._silent_since + self._delivery.keepalive_seconds:
             await self._write(self._outlet.write(wire.KEEPALIVE))
+
+    @property
+    def _silent_since(self) -> float:
+        return max(self._wrote_at, self._topic.wrote_at)
 
     async def _write(self, writing: Awaitable[None]) -> None:
         async with asyncio.timeout(self._delivery.settings.sse_write_timeout_seconds):

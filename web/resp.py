@@ -1,7 +1,8 @@
 """A connection to Redis as a protocol of asyncio: commands out, replies and announcements in.
 
 It speaks RESP3, where both come on one connection and in order. What the socket holds is parsed
-at once; each reply is for the oldest command that has none yet.
+at once; each reply is for the oldest command that has none yet. A subscription's is a push for each
+of its channels, or the error that refuses it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
@@ -22,6 +24,16 @@ _ELSEWHERE = ("MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN")
 _STEP_ELSEWHERE = "-READONLY "  # how Redis 6 puts it where a step's own write is refused
 
 TakeReply = Callable[[Any], None]
+TakeRefusal = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Confirmations:
+    """What is still due to a command that is answered by pushes."""
+
+    kind: bytes
+    left: int
+    refused: TakeRefusal
 
 
 class Resp(asyncio.Protocol):
@@ -31,6 +43,7 @@ class Resp(asyncio.Protocol):
         connection: redis-py's; its socket is taken over.
         on_push: takes what Redis says unasked, such as an announcement.
         on_pause: called when all that was received at once has been taken.
+        on_elsewhere: takes a refusal that means that another server has to be asked.
         on_lost: called once, with the reason.
     """
 
@@ -40,13 +53,15 @@ class Resp(asyncio.Protocol):
         *,
         on_push: Callable[[Sequence[bytes]], None],
         on_pause: Callable[[], None],
+        on_elsewhere: TakeRefusal,
         on_lost: Callable[[str], None],
     ) -> None:
         self._on_push = on_push
         self._on_pause = on_pause
+        self._on_elsewhere = on_elsewhere
         self._on_lost = on_lost
         self._parser = hiredis.Reader(notEnoughData=_NOTHING)
-        self._replies: deque[TakeReply] = deque()
+        self._due: deque[TakeReply | _Confirmations] = deque()
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._is_lost = False
@@ -62,7 +77,7 @@ class Resp(asyncio.Protocol):
     @property
     def owes(self) -> bool:
         """Whether a reply is due."""
-        return bool(self._replies)
+        return bool(self._due)
 
     @property
     def silence_seconds(self) -> float:
@@ -71,13 +86,12 @@ class Resp(asyncio.Protocol):
 
     def send(self, command: Sequence[Any], take: TakeReply) -> None:
         """Sends a command; `take` gets its reply, or the error in its place."""
-        self._begins_to_owe = self._begins_to_owe or not self._replies
-        self._replies.append(take)
-        self._write(tuple(map(_plain, command)))
+        self._write(tuple(map(_plain, command)), take)
 
-    def push(self, command: Sequence[Any]) -> None:
-        """Sends a command that is answered by pushes only: a subscription, or its end."""
-        self._write(tuple(command))
+    def push(self, command: Sequence[str], refused: TakeRefusal) -> None:
+        """Sends a subscription to channels, or its end; `refused` gets the error, if any."""
+        name, *channels = command
+        self._write(command, _Confirmations(name.lower().encode(), len(channels), refused))
 
     def lose(self, why: str) -> None:
         """Ends the connection; whoever waits for a reply learns that none will come."""
@@ -85,9 +99,10 @@ class Resp(asyncio.Protocol):
             return
         self._is_lost = True
         self._transport.abort()
-        replies, self._replies = self._replies, deque()
-        for take in replies:
-            take(RedisUnavailable())
+        due, self._due = self._due, deque()
+        for take in due:
+            if not isinstance(take, _Confirmations):
+                take(RedisUnavailable())
         self._on_lost(why)
 
     def data_received(self, data: bytes) -> None:
@@ -98,6 +113,7 @@ class Resp(asyncio.Protocol):
         try:
             while not self._is_lost and (message := parser.gets()) is not _NOTHING:
                 if isinstance(message, hiredis.PushNotification):
+                    self._confirm(message[0])
                     self._on_push(message)
                 else:
                     self._take_reply(message)
@@ -109,11 +125,13 @@ class Resp(asyncio.Protocol):
         """Says so."""
         self.lose(str(exc or "it was closed"))
 
-    def _write(self, command: tuple[Any, ...]) -> None:
+    def _write(self, command: Sequence[Any], due: TakeReply | _Confirmations) -> None:
         """Has a command sent with all others of this turn of the loop, in one write."""
+        self._begins_to_owe = self._begins_to_owe or not self._due
+        self._due.append(due)
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(command))
+        self._unsent.append(hiredis.pack_command(tuple(command)))
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
@@ -123,15 +141,32 @@ class Resp(asyncio.Protocol):
         if not self._is_lost:
             self._transport.write(data)
 
+    def _confirm(self, kind: bytes) -> None:
+        """Takes a push as one that is due, if it is; most are announcements."""
+        due = self._due[0] if self._due else None
+        if isinstance(due, _Confirmations) and due.kind == kind:
+            due.left -= 1
+            if not due.left:
+                self._due.popleft()
+
     def _take_reply(self, message: Any) -> None:
-        if isinstance(message, hiredis.ReplyError):
-            text = str(message)
-            is_elsewhere = text.startswith(_ELSEWHERE) or _STEP_ELSEWHERE in text
-            # A refused subscription has no place among the replies: they no longer match.
-            if is_elsewhere or "channel" in text or "subscribe" in text or not self._replies:
-                self.lose(text)
-                return
-        self._replies.popleft()(message)
+        if not self._due:
+            self.lose(f"it says what nobody asked for: {message!r:.60}")
+            return
+        refusal = str(message) if isinstance(message, hiredis.ReplyError) else ""
+        due = self._due[0]
+        if isinstance(due, _Confirmations):
+            if refusal:
+                self._due.popleft()
+                due.refused(refusal)
+            else:
+                self.lose("it does not confirm a subscription")
+            return
+        if refusal.startswith(_ELSEWHERE) or _STEP_ELSEWHERE in refusal:
+            self._on_elsewhere(refusal)
+        if not self._is_lost:
+            self._due.popleft()
+            due(message)
 
 
 def _plain(value: Any) -> Any:

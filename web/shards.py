@@ -118,8 +118,10 @@ class Shards:
         self._doubt.set()
         self._listener.lose(self._topics_at(name))
 
-    def _moved(self, name: str, channel: bytes) -> None:
-        if self._homes.get(channel.decode()) == name:  # not asked for by us
+    def _moved(self, name: str, channel: bytes | None) -> None:
+        if channel is None:
+            self._doubt.set()
+        elif self._homes.get(channel.decode()) == name:  # not asked for by us
             self._homes[channel.decode()] = None
             self._doubt.set()
             self._listener.lose([channel.decode()])
@@ -133,6 +135,9 @@ class Shards:
                 self._client = await asyncio.to_thread(self._ask)
             except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
                 log.warning("the shards of the Redis Cluster are not known (%s)", error)
+                self._doubt.set()
+            except Exception:  # the task's edge
+                log.exception("the shards of the Redis Cluster can't be looked up")
                 self._doubt.set()
             else:
                 self._relocate(self._client)

@@ -87,7 +87,7 @@ async def _open(
         merge, frames = await _begin(delivery, request, topic, place)
         if delivery.draining:
             raise unavailable("The server")
-        await outlet.start(200, {**HEADERS, **headers})
+        await outlet.start(200, {**HEADERS, **headers}, is_last=True)
         first = wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames
         return Reader(delivery, topic, place, outlet, merge, first, _end_of(identity, delivery))
     except BaseException:
