@@ -98,6 +98,7 @@ class IngestProgress(_Ingest):
 class IngestRetrying(_Ingest):
     """An attempt failed, and its retry is on the way."""
 
+    attempts: int | None = Field(description="How many there may be; null for any number.")
     eta: Eta | None
     error: Error
 

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     ingest_queue_timeout_seconds: PositiveInt = 86_400
     ingest_state_ttl_seconds: PositiveInt = 2_592_000
     ingest_max_deliveries: PositiveInt = 5
+    ingest_redelivery_grace_seconds: NonNegativeInt | None = None
     upload_max_bytes: PositiveInt = 52_428_800
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")

@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from shared.facts import ErrorInfo, Failed
-from shared.runs import HEADER, RunRef, accept, point_to, submit
+from shared.runs import HEADER, RunRef, accept, submit
 from shared.settings import get_settings
 from web.refusal import unavailable
 
@@ -29,7 +29,6 @@ def start_run(ref: RunRef, task_name: str, arguments: dict[str, Any]) -> str:
     outcome = accept(ref)
     if outcome.verdict == "duplicate":
         return outcome.cursor
-    point_to(ref, ref.final)
     try:
         _celery().send_task(
             task_name, kwargs=arguments, task_id=ref.final, headers={HEADER: ref.to_header()}

@@ -67,7 +67,12 @@ def test_answers_about_sources_are_as_described(api: FlaskClient, client: redis.
     report = Report("parse", 1, 2, "pages")
     submit(ref, Progress(task=ref.final, nonce="n", reports=[report]))
     check(api.get(one), "/api/sources/{source_id}")
-    submit(ref, Retrying(task=ref.final, retries=0, nesting=0, eta=ETA, eta_ms=1, error=BROKEN))
+    submit(
+        ref,
+        Retrying(
+            task=ref.final, retries=0, nesting=0, attempts=None, eta=ETA, eta_ms=1, error=BROKEN
+        ),
+    )
     check(api.get(one), "/api/sources/{source_id}")
     submit(ref, Failed(task=ref.final, error=BROKEN, details={"failed_files": []}))
     listed = check(api.get("/api/sources"), "/api/sources").json["sources"]

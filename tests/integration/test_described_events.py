@@ -14,7 +14,7 @@ from shared.facts import Failed, Interrupted, Progress, Report, Retrying, Revoke
 from shared.publisher import publish_user_event
 from shared.runs import RunRef
 from tests.described import check_event
-from tests.integration.test_runs import BROKEN, USER, overdue, started, submit
+from tests.integration.test_runs import BROKEN, GRACE_MS, USER, overdue, started, submit
 from worker.documents.indexing import failures
 
 ETA = "2026-01-01T00:00:00.000Z"
@@ -45,15 +45,21 @@ def checked_types(client: redis.Redis) -> list[str]:
     return [event["type"].removeprefix("source.ingest.") for event in events]
 
 
+def interrupted(nonce: str) -> Interrupted:
+    return Interrupted(task="T", nonce=nonce, error=BROKEN, comes_again=True, grace_ms=GRACE_MS)
+
+
 def test_the_events_of_a_run_that_is_retried_stalls_and_completes_fit_their_schemas(
     client: redis.Redis,
 ) -> None:
     ref = accepted()
     submit(ref, started())
     submit(ref, Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")]))
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=ETA, eta_ms=1, error=BROKEN))
+    submit(
+        ref, Retrying(task="T", retries=0, nesting=0, attempts=4, eta=ETA, eta_ms=1, error=BROKEN)
+    )
     submit(ref, started(nonce="second", retries=1))
-    submit(ref, Interrupted(task="T", nonce="second"))
+    submit(ref, interrupted("second"))
     submit(ref, started(nonce="third", retries=1))
     submit(ref, Progress(task="T", nonce="third", reports=[Report("index", 1)]))
     submit(ref, Succeeded(task="T", nonce="third", result={"files": 1, "chunks": [], "run_id": 7}))
@@ -66,9 +72,12 @@ def test_an_unknown_eta_and_a_progress_before_any_stage_fit_their_schemas(
 ) -> None:
     ref = accepted()
     submit(ref, started())
-    submit(ref, Interrupted(task="T", nonce="n"))
+    submit(ref, interrupted("n"))
     submit(ref, Progress(task="T", nonce="n"))
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN))
+    submit(
+        ref,
+        Retrying(task="T", retries=0, nesting=0, attempts=4, eta=None, eta_ms=None, error=BROKEN),
+    )
     assert checked_types(client)[-3:] == ["stalled", "progress", "retrying"]
     assert journaled(client)[-2]["payload"]["stage"] is None
 
@@ -82,10 +91,10 @@ def test_every_failed_end_fits_its_schema(client: redis.Redis) -> None:
     submit(lost, started())
     for _ in range(2):
         overdue(client, lost)
-        runs.lapse(lost)
+        runs.lapse(lost, "fail")
     never = accepted("never started")
     overdue(client, never)
-    runs.lapse(never)
+    runs.lapse(never, "fail")
     expired = accepted("expired")
     submit(expired, Revoked(task="T", expired=True))
     poison = accepted("poison")
