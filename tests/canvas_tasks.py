@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import redis
@@ -51,6 +52,13 @@ def plain(source_id: str, label: str) -> dict[str, str]:
     return {"label": label}
 
 
+@shared_task(base=Task, name="canvas.waits")
+def waits(source_id: str, label: str) -> None:
+    """Untracked, and takes longer than a chord's unlock waits before it asks again."""
+    time.sleep(2)
+    ran(source_id, label)
+
+
 @shared_task(base=Task, name="canvas.gather", ingest=INGEST)
 def gather(results: list[Any], user_id: str, source_id: str, label: str) -> dict[str, Any]:
     """A chord's body that takes what its header returned."""
@@ -86,6 +94,7 @@ def replaces(self: Any, user_id: str, source_id: str, label: str, by: str) -> No
         "group": group(one, quiet, two),
         "chord": chord([one, quiet], two),
         "broken": chord([one, breaks.si(source_id, f"{label}4")], two),
+        "broken group": group(quiet, breaks.si(source_id, f"{label}4")),
     }
     raise self.replace(canvases[by])
 
@@ -109,7 +118,7 @@ def sends_off(user_id: str, source_id: str, label: str) -> None:
     )
 
 
-@shared_task(base=Task, name="canvas.mends")
-def mends(task_id: str, source_id: str, label: str) -> None:
-    """An errback."""
+@shared_task(base=Task, name="canvas.mends", ingest=INGEST)
+def mends(task_id: str, user_id: str, source_id: str, label: str) -> None:
+    """An errback, tracked."""
     ran(source_id, label)

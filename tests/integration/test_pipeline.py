@@ -332,6 +332,11 @@ def test_a_failure_of_an_untracked_member_ends_the_run_of_its_chord(lab: CanvasL
     assert lab.told() == ["queued", "started", "failed"]
 
 
+def test_a_failure_in_an_untracked_group_that_replaced_a_task_ends_its_run(lab: CanvasLab) -> None:
+    lab.tracked("replaces", "r", by="broken group").delay()
+    assert lab.told() == ["queued", "started", "failed"]
+
+
 def test_an_untracked_task_after_the_last_tracked_one_still_runs(lab: CanvasLab) -> None:
     chain(lab.step("a"), lab.plain("b"), lab.plain("c")).delay()
     lab.wait_for(lambda: lab.ran() == ["a", "b", "c"])
@@ -345,7 +350,8 @@ def test_a_chain_that_is_sent_off_runs_to_its_end(lab: CanvasLab) -> None:
 
 
 def test_an_errback_runs_when_the_run_has_failed(lab: CanvasLab) -> None:
-    errback = lab.app.tasks["canvas.mends"].s(source_id=lab.source, label="e")
+    mends: Any = lab.app.tasks["canvas.mends"]
+    errback = mends.s(user_id=lab.user, source_id=lab.source, label="e").set(countdown=0.5)
     broken = lab.untracked("breaks", "x")
     lab.start(chain(lab.plain("a"), broken.set(link_error=[errback])))
     assert lab.told() == ["queued", "started", "failed"]
