@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import count
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery, _state
-from celery.utils.imports import symbol_by_name
-from kombu.utils.objects import cached_property
 
-from shared.facts import Accepted, ErrorInfo, Failed, Passed, Sent
+from shared.facts import Accepted, Sent
 from shared.runs import HEADER, MANY, TERMINAL, RunRef, new_run, submit
+from worker.canvas import (
+    IN_ONE_TASK,
+    UNLOCK,
+    Canvas,
+    finals,
+    following,
+    options_of,
+    parts,
+    task_ids,
+)
+from worker.execution import current
 from worker.option import option
 
 log = logging.getLogger(__name__)
 
 ROLE = "role"  # in the header, beside the run
 CARRIED = "carried"  # of a task that is none of our business, and only takes the run along
-ASIDE = "aside"  # of a task that another sent off: the run may end without it
+ASIDE = "aside"  # of a task that the run may end without
+BODY = "body"  # in the header of a chord's unlock: the role of the body that it sends
 GROUPS_REMEMBERED = 1000
-NOT_SENT = ErrorInfo("not_sent", "This could not be handed to a worker. Please try again.", True)
-_STARMAPS = ("celery.map", "celery.starmap")
+_FOLLOWING = "eventstream_following"  # on a task's request: the ids of what comes next
+
+_apps: list[Celery] = []  # those whose tasks may be tracked, the latest first
+
+
+def know(app: Celery) -> None:
+    """Has an application's tasks looked up by name."""
+    if app not in _apps:
+        _apps.insert(0, app)
+
+
+def application() -> Celery:
+    """The application to work with: the current one if it is known, else the latest that is."""
+    now = _state.get_current_app()
+    return now if now in _apps or not _apps else _apps[0]
+
+
+def task_named(name: object) -> Any:
+    """The task of that name, a tracked one if there is one; None where no application knows it."""
+    found = [task for app in _apps if (task := app.tasks.get(str(name))) is not None]
+    return next(filter(option, found), found[0] if found else None)
 
 
 def run_in(headers: Any) -> tuple[RunRef | None, str]:
@@ -35,17 +63,18 @@ def run_in(headers: Any) -> tuple[RunRef | None, str]:
     return (ref, str(header.get(ROLE, ""))) if ref is not None else (None, "")
 
 
-def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
+def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """before_task_publish: names the run in the message, and makes it exist if it is new."""
     ref, role = run_in(headers)
+    is_told = False
     if ref is None:
-        ref, role, is_told = _join(app, sender, body, headers)
+        ref, role, is_told = _join(sender, body, headers)
         if ref is None:
             return
-        headers[HEADER] = ref.to_header() | ({ROLE: role} if role else {})
-        if is_told:
-            return
-    if role != CARRIED or sender.startswith("celery."):
+    if ROLE not in headers.get(HEADER, ()):  # a new mapping: the given one may be a signature's
+        roles = {ROLE: CARRIED, BODY: role} if sender == UNLOCK else {ROLE: role} if role else {}
+        headers[HEADER] = ref.to_header() | roles
+    if not is_told and (role != CARRIED or sender.startswith("celery.")):
         submit(
             ref,
             Sent(
@@ -57,48 +86,112 @@ def on_publish(app: Celery, sender: str, body: Any, headers: dict[str, Any], **_
         )
 
 
-def _join(
-    app: Celery, sender: str, body: Any, headers: dict[str, Any]
-) -> tuple[RunRef | None, str, bool]:
+def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | None, str, bool]:
     """The run that a message without one belongs to, and its task's role in it.
 
     The third says whether Redis has been told of the message.
     """
     request = getattr(_state.get_current_task(), "request", None)
     running, _ = run_in(getattr(request, "headers", None))
-    follows = running is not None and headers["id"] in _following(request)
-    owner = _owner(app, sender, body, headers)
+    after, group = following(headers, body[2])
+    ids = {headers["id"]}
+    if sender == UNLOCK:
+        chord = body[0][1]
+        chord_after, group = following({"group": body[0][0]}, {"chord": chord})
+        after, ids = [*chord_after, *after], set(task_ids(chord))
+    owner = _owner(sender, body, headers) or _owner_of_chord(sender, body[2], after)
     if running is not None and owner in (None, (running.user_id, running.source_id)):
-        if follows:
-            return running, "", False
-        return running, ASIDE if owner else CARRIED, False
+        role = _role_within(running, request, ids, sender, owner is not None or bool(_ends(after)))
+        return running, role, False
     if owner is None:
         return None, "", False
-    embed = body[2]
-    finals = _ends(app, embed) or [headers["id"]]
-    return _accepted(owner, finals, _group(headers, embed), headers), "", True
+    return _accepted(owner, _ends(after) or [headers["id"]], group, headers), "", True
+
+
+def _role_within(
+    running: RunRef, request: Any, ids: set[str], sender: str, is_tracked: bool
+) -> str:
+    """The role of a task that is published while one of a run is at work.
+
+    What Celery itself sends next, or in the place of the running task, has the running one's. It
+    may be untracked, if something tracked comes after it.
+    """
+    header = request.headers[HEADER]
+    role = str(header.get(BODY, "") if request.task == UNLOCK else header.get(ROLE, ""))
+    if not (_replaces(request) or ids & _following(request)):
+        role = CARRIED
+    if role == CARRIED:
+        errbacks = {errback.get("task") for errback in request.errbacks or ()}
+        return ASIDE if is_tracked and sender not in errbacks else CARRIED
+    if role == "" and not (is_tracked or running.final in ids or _replaces(request)):
+        return ASIDE
+    return role
+
+
+def _replaces(request: Any) -> bool:
+    """Whether the running task is being replaced, so that what it sends is sent in its place."""
+    execution = current()
+    return execution is not None and execution.task_id == request.id and execution.replaced
+
+
+def _following(request: Any) -> set[str]:
+    """The ids of the tasks that Celery publishes when the running one is done, or replaced."""
+    found: set[str] | None = getattr(request, _FOLLOWING, None)
+    if found is None:
+        after = [*(request.chain or [])[-1:], *([request.chord] if request.chord else [])]
+        if request.task == UNLOCK:
+            after.append(request.args[1])
+        found = {request.id, *(task for signature in after for task in task_ids(signature))}
+        setattr(request, _FOLLOWING, found)
+    return found
+
+
+def _is_tracked(signature: Canvas) -> bool:
+    told = options_of(signature).get("headers") or ()
+    return HEADER in told or bool(option(task_named(signature.get("task"))))
+
+
+def _ends(after: Sequence[Canvas]) -> list[str]:
+    """The tracked tasks that end what comes after a task."""
+    return next((found for s in reversed(after) if (found := finals(s, _is_tracked))), [])
 
 
 def _owner(
-    app: Celery, sender: str, body: Any, headers: Mapping[str, Any]
+    sender: str, body: Any, headers: Mapping[str, Any], *, is_sure: bool = True
 ) -> tuple[str, str] | None:
     """The user and the source of a tracked task: by the call's header, or by its option."""
-    told = headers.get(HEADER)
-    task = app.tasks.get(sender)
+    told, task = headers.get(HEADER), task_named(sender)
     if isinstance(told, Mapping):
         owner = (told.get("user"), told.get("source"))
     elif option(task):
         owner = _arguments(task, body[0], body[1])
     else:
-        if sender in _STARMAPS and option(app.tasks.get(_inner(body))):
+        if sender in IN_ONE_TASK and option(task_named(_inner(body))):
             log.error("%s of %s is not tracked: use a group", sender, _inner(body))
         return None
     if None in owner or not all(map(str, owner)):
-        log.error(
-            "task %s is not tracked: %r names no user and source", sender, told or option(task)
-        )
+        if is_sure:
+            log.error(
+                "task %s is not tracked: %r names no user and source", sender, told or option(task)
+            )
         return None
     return str(owner[0]), str(owner[1])
+
+
+def _owner_of_chord(
+    sender: str, embed: Mapping[str, Any], after: Sequence[Canvas]
+) -> tuple[str, str] | None:
+    """The user and the source of the chord that an untracked task is in, or unlocks."""
+    chain = embed.get("chain") or [{}]
+    if not (sender == UNLOCK or embed.get("chord") or options_of(chain[0]).get("chord")):
+        return None
+    for part in (part for signature in after for part in parts(signature)):
+        given = part.get("args") or ()
+        body = (given if part.get("immutable") else (None, *given), part.get("kwargs") or {})
+        told = options_of(part).get("headers") or {}
+        if owner := _owner(str(part.get("task")), body, told, is_sure=False):
+            return owner
+    return None
 
 
 def _arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -115,7 +208,7 @@ def _inner(body: Any) -> str:
 
 
 def _accepted(
-    owner: tuple[str, str], finals: list[str], group: str | None, headers: Mapping[str, Any]
+    owner: tuple[str, str], finals: list[str], group: str, headers: Mapping[str, Any]
 ) -> RunRef:
     """A run that exists: a new one, or the group's that is still open.
 
@@ -130,7 +223,7 @@ def _accepted(
         finals=finals,
     )
     final = finals[0] if len(finals) == 1 else MANY
-    if group is None:
+    if not group:
         ref = new_run(*owner, name, final=final)
         submit(ref, fact)
         return ref
@@ -151,105 +244,3 @@ _group_runs: dict[str, int] = {}  # the number of each group's latest run: where
 def _eta_ms(headers: Mapping[str, Any]) -> int | None:
     eta = headers.get("eta")
     return int(datetime.fromisoformat(eta).timestamp() * 1000) if eta else None
-
-
-def _following(request: Any) -> set[str]:
-    """The ids of the tasks that Celery publishes when the running one is done, or replaced."""
-    after = [*(request.chain or [])[-1:], *(request.callbacks or [])]
-    if request.chord:
-        after.append(request.chord)
-    return {request.id, *(task for signature in after for task in task_ids(signature))}
-
-
-def task_ids(signature: Mapping[str, Any]) -> Iterable[str]:
-    """The ids of all tasks in a signature, however it is nested."""
-    for part in parts(signature):
-        if task_id := part.get("options", {}).get("task_id"):
-            yield str(task_id)
-
-
-def parts(signature: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The plain signatures within one, however it is nested; a plain one is its own."""
-    kwargs = signature.get("kwargs") or {}
-    match signature.get("subtask_type"):
-        case "chain" | "group":
-            within = kwargs.get("tasks") or ()
-        case "chord":
-            header = kwargs.get("header") or ()
-            within = [*([header] if isinstance(header, Mapping) else header), kwargs.get("body")]
-        case _:
-            yield signature
-            return
-    for inner in within:
-        if inner:
-            yield from parts(inner)
-
-
-def finals(app: Celery, signature: Mapping[str, Any]) -> list[str]:
-    """The ids of the tracked tasks that a signature ends with."""
-    kwargs = signature.get("kwargs") or {}
-    match signature.get("subtask_type"):
-        case "chain":
-            tasks = kwargs.get("tasks") or ()
-            return next((found for task in reversed(tasks) if (found := finals(app, task))), [])
-        case "group":
-            return [final for task in kwargs.get("tasks") or () for final in finals(app, task)]
-        case "chord":
-            body = kwargs.get("body")
-            return finals(app, body) if body else []
-    options = signature.get("options") or {}
-    is_tracked = option(app.tasks.get(str(signature.get("task")))) or HEADER in (
-        options.get("headers") or ()
-    )
-    return [str(options["task_id"])] if is_tracked and options.get("task_id") else []
-
-
-def _ends(app: Celery, embed: Mapping[str, Any]) -> list[str]:
-    """The tasks whose success ends a message's run: those after it, as far as it knows them."""
-    chain = embed.get("chain") or []  # last task first
-    chord = embed.get("chord") or (chain and (chain[0].get("options") or {}).get("chord"))
-    for signature in [*([chord] if chord else []), *chain]:
-        if found := finals(app, signature):
-            return found
-    return []
-
-
-def _group(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> str | None:
-    """The group that the message's task is a member of, or the chain that it begins."""
-    chain = embed.get("chain") or []
-    group = headers.get("group") or (chain and (chain[0].get("options") or {}).get("group_id"))
-    return str(group) if group else None
-
-
-def watch_sending(app: Celery) -> None:
-    """Has a run end whose message can't be published: no signal tells of that."""
-    base: Any = symbol_by_name(cast(Any, app.amqp_cls))
-    if getattr(base, "tells_runs", False):
-        return
-
-    class TellingAMQP(base):  # type: ignore[misc]
-        tells_runs = True
-
-        @cached_property
-        def send_task_message(self) -> Any:
-            send = self._create_task_sender()
-
-            @functools.wraps(send)
-            def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
-                try:
-                    return send(producer, name, message, **options)
-                except Exception:
-                    _not_sent(message.headers)
-                    raise
-
-            return send_task_message
-
-    app.amqp_cls = cast(Any, TellingAMQP)
-
-
-def _not_sent(headers: Mapping[str, Any]) -> None:
-    ref, role = run_in(headers)
-    if ref is None or headers.get("retries") or headers.get("replaced_task_nesting"):
-        return  # what fails to publish its own next attempt says so itself
-    task = headers["id"]
-    submit(ref, Passed(task=task) if role else Failed(task=task, error=NOT_SENT))
