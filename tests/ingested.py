@@ -16,7 +16,9 @@ from worker.documents.parsing import parse
 from worker.documents.unpacking import unpack
 
 
-def upload(files: Mapping[str, bytes], user: str = "alice", name: str = "Birds") -> Stored:
+def upload(
+    files: Mapping[str, bytes], user: str = "alice", name: str = "Birds", key: str | None = None
+) -> Stored:
     """Stores an upload."""
     with postgres() as connection:
         return uploads.store(
@@ -27,6 +29,7 @@ def upload(files: Mapping[str, bytes], user: str = "alice", name: str = "Birds")
             source_id=str(uuid4()),
             run_id=str(uuid4()),
             task_id=str(uuid4()),
+            idempotency_key=key,
             max_bytes=100_000_000,
         )
 

@@ -224,25 +224,37 @@ def test_nobody_else_s_source_is_written_to(connection: Connection) -> None:
     assert rows(connection, "chunks") == 0
 
 
-def test_at_a_run_s_end_its_bytes_and_texts_are_gone_and_its_chunks_stay(
+def test_at_a_run_s_end_texts_and_unpacked_files_are_gone_and_what_is_found_stays(
     connection: Connection,
 ) -> None:
-    stored = upload({"a.txt": b"heron", "b.txt": b""})
+    stored = upload({"a.zip": samples.zip_of({"b.txt": b"heron"}), "c.txt": b""})
     files = unpack(stored.run_id)
     for file in files:
         parse(file.id)
     index("alice", stored.source_id, stored.run_id)
-    cleanup.delete_uploads(stored.run_id)
-    cleanup.delete_uploads(stored.run_id)
-    assert (rows(connection, "upload_files"), rows(connection, "upload_chunks")) == (0, 0)
+    cleanup.clean_up(stored.run_id)
+    cleanup.clean_up(stored.run_id)
+    uploaded = connection.execute("SELECT name FROM upload_files ORDER BY position").fetchall()
+    assert uploaded == [("a.zip",), ("c.txt",)]
+    assert rows(connection, "upload_chunks") == 1
     assert store.text_of(connection, files[0].id) is None
     assert len(search(connection, "alice", "heron")) == 1
-    for step in (
-        lambda: unpack(stored.run_id),
-        lambda: index("alice", stored.source_id, stored.run_id),
-    ):
-        with pytest.raises(FileGone):
-            step()
+    with pytest.raises(FileGone):
+        index("alice", stored.source_id, stored.run_id)
+
+
+def test_uploaded_files_are_kept_for_as_long_as_is_set(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = upload({"a.txt": b"heron"})
+    connection.execute("UPDATE upload_files SET created_at = now() - interval '50 seconds'")
+    for seconds, left in ((60, 1), (40, 0)):
+        monkeypatch.setenv("UPLOAD_RETENTION_SECONDS", str(seconds))
+        get_settings.cache_clear()
+        cleanup.clean_up(stored.run_id)
+        assert rows(connection, "upload_chunks") == left
+    with pytest.raises(FileGone):
+        unpack(stored.run_id)
 
 
 def test_the_sweep_takes_what_ended_runs_left_and_nothing_else(
@@ -267,8 +279,13 @@ def test_the_sweep_takes_what_ended_runs_left_and_nothing_else(
     assert cleanup.sweep() == 2
     left = connection.execute("SELECT run_id FROM documents WHERE text IS NOT NULL").fetchall()
     assert {row[0] for row in left} == {running.run_id, unknown.run_id}
-    assert rows(connection, "upload_files") == 2
+    assert rows(connection, "upload_files") == 4
     assert cleanup.sweep() == 0
+    for table in ("upload_files", "documents"):
+        connection.execute(f"UPDATE {table} SET created_at = now() - interval '8 days'")
+    assert cleanup.sweep() == 3  # the unknown one's too: no queue holds it any more
+    kept = connection.execute("SELECT run_id FROM upload_files").fetchall()
+    assert kept == [(running.run_id,)]
 
 
 def test_failed_files_fit_into_an_event() -> None:
