@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from shared import uploads
+from shared import reingestion, uploads
 from shared.connections import postgres
 from shared.uploads import Stored, Upload
 from worker.documents.indexing import index
@@ -31,6 +31,19 @@ def upload(
             task_id=str(uuid4()),
             idempotency_key=key,
             max_bytes=100_000_000,
+        )
+
+
+def renew(stored: Stored, user: str = "alice", key: str | None = None) -> Stored:
+    """Gives an uploaded source another run."""
+    with postgres() as connection:
+        return reingestion.renew(
+            connection,
+            user_id=user,
+            source_id=stored.source_id,
+            run_id=str(uuid4()),
+            task_id=str(uuid4()),
+            idempotency_key=key,
         )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
+from celery.exceptions import Ignore
 
 from shared import runs, upload_files
 from shared.connections import postgres
@@ -19,7 +21,7 @@ from shared.settings import get_settings
 from shared.upload_files import Connection
 from tests import samples
 from tests.ingested import ingest, upload
-from worker.documents import cleanup, formats, parsing, store
+from worker.documents import cleanup, formats, parsing, store, unpacking
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.indexing import failures, index
 from worker.documents.members import Limits
@@ -122,6 +124,26 @@ def test_a_bug_in_a_parser_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> No
     result = ingest({"a.txt": b"a", "b.html": samples.HTML})
     assert codes(result) == {"b.html": "unreadable_file"}
     assert "should say" not in str(result)
+
+
+@pytest.mark.parametrize("where", [parsing, unpacking])
+def test_a_run_that_is_cancelled_stops_at_its_next_item_and_keeps_nothing_of_it(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, where: ModuleType
+) -> None:
+    def stop_at_second(items: Iterable[Any], **_: Any) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if number == 1:
+                raise Ignore
+            yield item
+
+    monkeypatch.setattr(where, "track", stop_at_second)
+    files = {"a.pdf": samples.pdf("one", "two")}
+    if where is unpacking:
+        files = {"a.zip": samples.zip_of({"a.txt": b"a", "b.txt": b"b"})}
+    with pytest.raises(Ignore):
+        ingest(files)
+    assert rows(connection, "documents") == 0
+    assert rows(connection, "upload_files") == 1
 
 
 def test_bad_members_are_named_and_nothing_else_is_lost() -> None:

@@ -18,7 +18,7 @@ from shared.settings import get_settings
 from shared.upload_files import Connection
 from shared.uploads import Stored, UnusableName, UploadGone
 from tests import samples
-from tests.ingested import upload
+from tests.ingested import renew, upload
 from worker.documents import cleanup, indexing, store
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.indexing import index
@@ -43,18 +43,6 @@ def connection(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
 
 pytestmark = pytest.mark.usefixtures("connection")
-
-
-def renew(stored: Stored, *, user: str = USER, key: str | None = None) -> Stored:
-    with postgres() as connection:
-        return reingestion.renew(
-            connection,
-            user_id=user,
-            source_id=stored.source_id,
-            run_id=str(uuid4()),
-            task_id=str(uuid4()),
-            idempotency_key=key,
-        )
 
 
 def read_all(stored: Stored) -> None:
