@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
 from shared import keys, run_states, runs
-from shared.facts import ErrorInfo, Progress, Retrying, Started, Succeeded
+from shared.facts import ErrorInfo, Progress, Report, Retrying, Started, Succeeded
 from shared.run_states import RunState, list_runs
 from shared.runs import RunRef
 
@@ -106,3 +107,15 @@ def test_a_state_says_how_many_attempts_there_may_be(client: redis.Redis) -> Non
     retrying = {"retries": 0, "nesting": 0, "eta": None, "eta_ms": None, "error": error}
     runs.submit(ref, Retrying(task="T", attempts=3, **retrying))  # type: ignore[arg-type]
     assert (state().status, state().attempts) == ("retrying", 3)
+
+
+def test_a_task_counts_as_finished_when_its_stage_is_complete_and_not_at_its_last_item(
+    client: redis.Redis,
+) -> None:
+    ref = running()
+    whole = Report("parse", 2, 2, "pages")
+    told = [(Report("parse", parts=4, unit="files"), 0), (whole, 0)]
+    told += [(replace(whole, complete=True), 1)]
+    for report, finished in told:
+        runs.submit(ref, Progress(task="T", nonce="n", reports=[report]))
+        assert (state().done, state().total) == (finished, 4)
