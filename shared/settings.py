@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     ingest_max_deliveries: PositiveInt = 5
     ingest_redelivery_grace_seconds: NonNegativeInt | None = None
     upload_max_bytes: PositiveInt = 52_428_800
+    upload_retention_seconds: NonNegativeInt = 604_800
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None

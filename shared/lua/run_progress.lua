@@ -45,7 +45,8 @@ local function report(task, stage, parts, done, total, unit, complete)
   else
     local share = complete == '1' and MILLION or 0
     if share == 0 and (tonumber(total) or 0) > 0 then
-      share = math.floor(math.min(1, tonumber(done) / tonumber(total)) * MILLION)
+      -- Whole only when it is said to be complete: its last item may not be stored yet.
+      share = math.min(MILLION - 1, math.floor(tonumber(done) / tonumber(total) * MILLION))
     end
     contribute(task, stage, share)
   end

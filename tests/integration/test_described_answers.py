@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from shared import runs
 from shared.facts import Failed, Progress, Report, Retrying
+from shared.outbox import outbox
 from shared.runs import RunRef
 from tests.conftest import RunningRedis
 from tests.described import check_answer, check_event
@@ -41,8 +42,10 @@ def api(
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("UPLOAD_MAX_BYTES", "1000")
     _celery.cache_clear()
+    outbox.cache_clear()
     yield create_app().test_client()
     _celery().close()
+    outbox.cache_clear()
 
 
 def check(answer: Any, path: str) -> Any:

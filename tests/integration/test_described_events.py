@@ -10,7 +10,16 @@ import redis
 from jsonschema import ValidationError
 
 from shared import keys, runs, wire
-from shared.facts import Failed, Interrupted, Progress, Report, Retrying, Revoked, Succeeded
+from shared.facts import (
+    Accepted,
+    Failed,
+    Interrupted,
+    Progress,
+    Report,
+    Retrying,
+    Revoked,
+    Succeeded,
+)
 from shared.publisher import publish_user_event
 from shared.runs import RunRef
 from tests.described import check_event
@@ -125,3 +134,36 @@ def test_a_member_that_is_not_described_would_be_noticed(client: redis.Redis) ->
 def test_a_catalogued_type_is_published_whatever_its_payload(client: redis.Redis) -> None:
     assert publish_user_event(USER, "tool.approval.required", {"not": "described"})
     assert journaled(client)[0]["payload"] == {"not": "described"}
+
+
+def test_every_state_that_is_said_once_more_fits_its_schema_and_says_so(
+    client: redis.Redis,
+) -> None:
+    ref = accepted()
+    progress = Progress(task="T", nonce="n", reports=[Report("parse", 1, 4, "pages")])
+    again = Retrying(task="T", retries=0, nesting=0, attempts=4, eta=ETA, eta_ms=1, error=BROKEN)
+    details = failures([{"name": "a", "code": "empty", "message": "It has no text."}])
+    steps = [
+        started(),
+        progress,
+        interrupted("n"),
+        again,
+        started(nonce="second", retries=1),
+        Failed(task="T", nonce="second", error=BROKEN, details=details),
+    ]
+    repeat = Accepted(task="T", repeat_state=True)
+    for step in [None, *steps]:
+        if step is not None:
+            submit(ref, step)
+        told = journaled(client)[-1]["payload"]
+        runs.accept(ref, repeat)
+        said = journaled(client)[-1]["payload"]
+        # Once it is in a stage, a run that began again is shown with its bar.
+        assert {**told, "repeated": True}.items() <= said.items()
+    for end in (Revoked(task="T", expired=False), Succeeded(task="T", result={"files": 1})):
+        ref = accepted()
+        submit(ref, end)
+        runs.accept(ref, repeat)
+    seen = checked_types(client)
+    assert {"queued", "started", "progress", "stalled", "retrying", "failed"} <= set(seen)
+    assert seen[-1] == seen[-2] == "completed"
