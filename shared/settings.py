@@ -28,7 +28,10 @@ _ORIGIN = r"(\*|[a-zA-Z][a-zA-Z0-9+.-]*://([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?
 class Settings(BaseSettings):
     """The settings of a process. Durations are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True)
+    # What a variable got may be a secret, and an error's cause is shown in tracebacks.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     enable_sse_push: bool = True
     events_stream_maxlen: PositiveInt = 1000
