@@ -1,0 +1,75 @@
+"""Two workers on one queue, and messages that come again while their task still runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.scenarios.bench import Bench
+from tests.scenarios.cases import LATE, PROCESSES, Case, Cases, Seen
+from tests.scenarios.lab import Plan
+
+PLANS = {
+    "prefork-two-workers": Plan("prefork-two-workers", "prefork", workers=2, visibility_timeout=2)
+}
+cases = Cases("With messages that come again", "{pool}-two-workers")
+scenario = partial(cases.add, pools=PROCESSES)
+AGAIN = "(started( \\d)?, (progress, )?)+"
+
+
+def ascends(seen: Seen) -> None:
+    """No event of an execution that another has replaced."""
+    assert seen.attempts == sorted(seen.attempts)
+
+
+@scenario(
+    "It takes longer than its message is hidden, on two workers",
+    "queued, started, progress, started 2 and so on, completed",
+    varies=f"queued, {AGAIN}completed",
+    acks=LATE,
+    then=ascends,
+)
+def _(bench: Bench) -> None:
+    bench.send("take_time", seconds=5)
+
+
+@scenario(
+    "It waits longer for its time than its message is hidden, on two workers, and is revoked",
+    "queued, cancelled: revoked",
+)
+def _(bench: Bench) -> None:
+    result = bench.send("succeed", {"countdown": 5})
+    bench.app.control.revoke(result.id)
+
+
+def ran_once(seen: Seen) -> None:
+    assert seen.marks == ["ran"]
+
+
+@scenario(
+    "It waits longer for its time than its message is hidden, on two workers",
+    "queued, started, completed",
+    then=ran_once,
+)
+def _(bench: Bench) -> None:
+    bench.send("succeed", {"countdown": 5})
+
+
+@scenario(
+    "It retries at once, on two workers",
+    "queued, started, retrying, started 2, completed",
+    varies="queued, started, (retrying, )?started 2, completed",
+    then=ascends,
+)
+def _(bench: Bench) -> None:
+    bench.send("retry_once", countdown=0)
+
+
+@pytest.mark.parametrize("case", cases.all, ids=str)
+def test_a_client_sees(case: Case, observe: Any, record_property: Any) -> None:
+    seen = observe(PLANS[case.plan], case)
+    case.check(seen)
+    record_property("scenario", asdict(case.row(seen)))
