@@ -53,7 +53,7 @@ def make_app(wiring: Wiring, *, is_current: bool = False) -> Celery:
         },
         redis_socket_connect_timeout=0.5,
         redis_retry_on_timeout=False,
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1},
+        task_publish_retry=False,
         task_default_queue=wiring.queue,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=wiring.soft_shutdown_timeout,
