@@ -99,10 +99,10 @@ class Case:
     def acks(self) -> str:
         return "late" if self.late else "early"
 
-    def row(self, seen: Seen | None = None) -> Row:
+    def row(self, place: int, seen: Seen | None = None) -> Row:
         """Its row of the table, by what was seen, or by what is to be seen."""
         line = self.sees if seen is None or self.varies is not None else seen.line
-        return Row(self.part, self.title, self.pool, self.acks, line)
+        return Row(place, self.part, self.title, self.pool, self.acks, line)
 
     def check(self, seen: Seen) -> None:
         """Fails where the client saw anything else, or a run ended twice or never."""

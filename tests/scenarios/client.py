@@ -57,7 +57,9 @@ class Client:
         self._cookie = f"host_session={user}"
         self._news = threading.Condition()
         self._is_over = threading.Event()
-        answer = httpx.get(f"{url}/api/sources", headers={"Cookie": self._cookie}, trust_env=False)
+        answer = httpx.get(
+            f"{url}/api/sources", headers={"Cookie": self._cookie}, trust_env=False, verify=False
+        )
         self._cursor: str = answer.raise_for_status().json()["cursor"]
         self._thread = threading.Thread(target=self._run, name=f"client-{user}", daemon=True)
         self._thread.start()

@@ -19,7 +19,6 @@ from tests.scenarios.cases import Case, Seen
 
 Observe = Callable[[lab.Plan, Case], Seen]
 _WRITE = "--write-table"
-_ROW = "scenario"
 
 
 @pytest.fixture(scope="session")
@@ -91,17 +90,13 @@ class _TableWriter:
     """Collects what every passed scenario's client saw; test processes report it to this one."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, table.Row] = {}
+        self.rows: list[table.Row] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
             for name, row in report.user_properties:
-                if name == _ROW and isinstance(row, dict):
-                    self.rows[report.nodeid.partition("[")[2].rpartition("]")[0]] = table.Row(**row)
+                if name == table.PROPERTY and isinstance(row, dict):
+                    self.rows.append(table.Row(**row))
 
     def pytest_sessionfinish(self) -> None:
-        from tests.scenarios.declared import declared  # test modules, whose asserts pytest rewrites
-
-        order = [str(case) for case in declared()]
-        rows = sorted(self.rows.items(), key=lambda pair: order.index(pair[0]))
-        table.PATH.write_text(table.render(row for _, row in rows))
+        table.PATH.write_text(table.render(self.rows))

@@ -34,8 +34,7 @@ MAIN = "main"
 SETTINGS = {
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
     "INGEST_LEASE_SECONDS": "3",
-    "INGEST_QUEUE_TIMEOUT_SECONDS": "12",
-    "INGEST_REDELIVERY_GRACE_SECONDS": "14",
+    "INGEST_REDELIVERY_GRACE_SECONDS": "9",
     "INGEST_MAX_DELIVERIES": "3",
     "REAP_EVERY_SECONDS": "0.5",
 }
@@ -63,7 +62,8 @@ class Plan:
     pool: str
     workers: int = 1
     concurrency: int = 8
-    visibility_timeout: float = 10
+    visibility_timeout: float = 7
+    queue_timeout_seconds: int = 8
 
 
 @dataclass
@@ -103,7 +103,11 @@ class Lab:
         )
 
     def settings(self) -> dict[str, str]:
-        return {"REDIS_URL": self.servers.facts.url, **SETTINGS}
+        return {
+            "REDIS_URL": self.servers.facts.url,
+            "INGEST_QUEUE_TIMEOUT_SECONDS": str(self.plan.queue_timeout_seconds),
+            **SETTINGS,
+        }
 
     def start(self, name: str, command: Sequence[str], ready: str, wiring: Wiring) -> Child:
         """Makes a process of the application's; it is ready later."""

@@ -14,13 +14,15 @@ Written by the tests in `tests/scenarios`, from what a client of `/api/events` s
 ([Events](events.md)); a number is the attempt's, after a colon stands an error's code or a reason,
 and progress is named once for any number of it. Each run ended once, and nothing followed.
 """
+PROPERTY = "scenario"  # of a test's report, with a row
 _COLUMNS = ("What happens", "Pools", "Acknowledges", "What the client sees")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario on one pool."""
+    """One scenario on one pool; `place` is its place among all."""
 
+    place: int
     part: str
     title: str
     pool: str
@@ -31,7 +33,7 @@ class Row:
 def render(rows: Iterable[Row]) -> str:
     """The document: a table for each part; pools that show the same share a row."""
     parts: dict[str, list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.place):
         parts.setdefault(row.part, []).append(row)
     return "\n".join([_HEAD, *(_part(part, parts[part]) for part in parts)])
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-import pytest
 from celery import chain
 
 from tests.scenarios.bench import Bench
-from tests.scenarios.cases import EARLY, LATE, POOLED, PROCESSES, Case, Cases, Seen
-from tests.scenarios.lab import Plan
+from tests.scenarios.cases import EARLY, LATE, POOLED, PROCESSES, Cases, Seen
 
-PLANS = {f"{pool}-away": Plan(f"{pool}-away", pool) for pool in POOLED}
 cases = Cases("Without a server", "{pool}-away")
 scenario = cases.add
 
@@ -105,10 +99,3 @@ def _(bench: Bench) -> None:
     bench.send("take_time", seconds=6)
     bench.see("started", "progress")
     bench.drop_connections()
-
-
-@pytest.mark.parametrize("case", cases.all, ids=str)
-def test_a_client_sees(case: Case, observe: Any, record_property: Any) -> None:
-    seen = observe(PLANS[case.plan], case)
-    case.check(seen)
-    record_property("scenario", asdict(case.row(seen)))

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
-from typing import Any
-
-import pytest
 
 from tests.scenarios.bench import Bench
-from tests.scenarios.cases import LATE, PROCESSES, Case, Cases, Seen
-from tests.scenarios.lab import Plan
+from tests.scenarios.cases import LATE, PROCESSES, Cases, Seen
 
-PLANS = {
-    "prefork-two-workers": Plan("prefork-two-workers", "prefork", workers=2, visibility_timeout=2)
-}
 cases = Cases("With messages that come again", "{pool}-two-workers")
 scenario = partial(cases.add, pools=PROCESSES)
 AGAIN = "(started( \\d)?, (progress, )?)+"
@@ -63,10 +55,3 @@ def _(bench: Bench) -> None:
 )
 def _(bench: Bench) -> None:
     bench.send("retry_once", countdown=0)
-
-
-@pytest.mark.parametrize("case", cases.all, ids=str)
-def test_a_client_sees(case: Case, observe: Any, record_property: Any) -> None:
-    seen = observe(PLANS[case.plan], case)
-    case.check(seen)
-    record_property("scenario", asdict(case.row(seen)))

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict
 from typing import Any
-
-import pytest
 
 from tests.scenarios.bench import Bench
 from tests.scenarios.cases import (
-    ANY_POOL,
     EARLY,
     LATE,
     POOLED,
     PROCESSES,
-    Case,
     Cases,
     Victim,
 )
-from tests.scenarios.lab import Plan
 
-PLANS = {f"{pool}-deaths": Plan(f"{pool}-deaths", pool, visibility_timeout=7) for pool in ANY_POOL}
 SOLO, THREADS = ("solo",), ("threads",)
-cases = Cases("With its worker", "{pool}-deaths")
+cases = Cases("With its worker")
 scenario = cases.add
 
 
@@ -250,10 +243,3 @@ def _(bench: Bench) -> None:
 )
 def _(bench: Bench) -> None:
     await_the_end(bench, "wait_and_leave")
-
-
-@pytest.mark.parametrize("case", cases.all, ids=str)
-def test_a_client_sees(case: Case, observe: Any, record_property: Any) -> None:
-    seen = observe(PLANS[case.plan], case)
-    case.check(seen)
-    record_property("scenario", asdict(case.row(seen)))

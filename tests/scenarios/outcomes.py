@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,12 +9,14 @@ from celery import chain, chord, group
 
 from tests.scenarios.app import NO_MAPPING, UNDECODABLE
 from tests.scenarios.bench import Bench
-from tests.scenarios.cases import ANY_POOL, EARLY, LATE, POOLED, PROCESSES, Case, Cases, Seen
-from tests.scenarios.lab import Plan
+from tests.scenarios.cases import EARLY, LATE, POOLED, PROCESSES, Cases, Seen
 
-PLANS = {pool: Plan(pool, pool) for pool in ANY_POOL}
 cases = Cases("By its own doing")
 scenario = cases.add
+
+
+# Celery tells nobody of the dead process, and may take longer than a lease to send it again.
+PERHAPS_STALLED = "(stalled: worker_lost, )?"
 
 
 def ran_once(seen: Seen) -> None:
@@ -205,6 +206,7 @@ def _(bench: Bench) -> None:
 @scenario(
     "Its process is killed, with reject_on_worker_lost",
     "queued, started, started 2, completed",
+    varies=f"queued, started, {PERHAPS_STALLED}started 2, completed",
     pools=PROCESSES,
     acks=LATE,
 )
@@ -219,6 +221,7 @@ def died_three_times(seen: Seen) -> None:
 @scenario(
     "Its process is killed each time, with reject_on_worker_lost",
     "queued, started, started 2, started 3, failed: poison",
+    varies=f"queued, started, {PERHAPS_STALLED}started 2, {PERHAPS_STALLED}started 3, failed: poison",
     pools=PROCESSES,
     acks=LATE,
     then=died_three_times,
@@ -433,10 +436,3 @@ def _(bench: Bench) -> None:
     bench.see("started", "progress")
     bench.send("succeed")
     bench.see("completed")
-
-
-@pytest.mark.parametrize("case", cases.all, ids=str)
-def test_a_client_sees(case: Case, observe: Any, record_property: Any) -> None:
-    seen = observe(PLANS[case.plan], case)
-    case.check(seen)
-    record_property("scenario", asdict(case.row(seen)))

@@ -1,0 +1,47 @@
+"""Each scenario, and the table of them in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pytest
+
+from tests.scenarios import deaths, outages, outcomes, redeliveries, table
+from tests.scenarios.cases import Case
+from tests.scenarios.conftest import Observe
+from tests.scenarios.lab import Plan
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        *(Plan(pool, pool) for pool in ("prefork", "threads", "solo")),
+        Plan("prefork-two-workers", "prefork", workers=2, visibility_timeout=2),
+        *(Plan(f"{pool}-away", pool, queue_timeout_seconds=20) for pool in ("prefork", "threads")),
+    )
+}
+DECLARED = [
+    case for module in (outcomes, deaths, redeliveries, outages) for case in module.cases.all
+]
+BY_PLAN = sorted(DECLARED, key=lambda case: list(PLANS).index(case.plan))
+
+
+@pytest.mark.parametrize("case", BY_PLAN, ids=str)
+def test_a_client_sees(
+    case: Case, observe: Observe, record_property: Callable[[str, object], None]
+) -> None:
+    seen = observe(PLANS[case.plan], case)
+    case.check(seen)
+    record_property(table.PROPERTY, asdict(case.row(DECLARED.index(case), seen)))
+
+
+def test_the_table_in_the_documentation_is_up_to_date() -> None:
+    written = table.PATH.read_text() if table.PATH.exists() else ""
+    command = "bin/test tests/scenarios --write-table"
+    rows = [case.row(place) for place, case in enumerate(DECLARED)]
+    assert written == table.render(rows), f"stale: {command}"
+
+
+def test_no_two_scenarios_have_one_name() -> None:
+    names = [str(case) for case in DECLARED]
+    assert len(names) == len(set(names))
