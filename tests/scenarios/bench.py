@@ -105,6 +105,7 @@ class Bench:
         self.broker.client_kill_filter(_type="normal", skipme=True)
 
     def close(self) -> None:
+        self.client.join()
         self._facts.close()
         self.broker.close()
 

@@ -34,7 +34,7 @@ class Victim:
 
     name: str
     signal: int | None = None
-    concurrency: int = 4
+    concurrency: int = 2
     soft_shutdown_seconds: float = 0
     heir: bool = True
 

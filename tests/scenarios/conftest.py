@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios import lab, table
+from tests.scenarios import running, table
 from tests.scenarios.cases import Case, Seen
+from tests.scenarios.lab import Plan
 
-Observe = Callable[[lab.Plan, Case], Seen]
+Observe = Callable[[Plan, Case], Seen]
 _WRITE = "--write-table"
 
 
@@ -29,17 +30,17 @@ def observe(request: pytest.FixtureRequest, server_folder: Path) -> Observe:
     """
     selected = [_case(item) for item in request.session.items]
 
-    broken: dict[lab.Plan, Exception] = {}
+    broken: dict[Plan, Exception] = {}
 
     @cache
-    def observe_all(plan: lab.Plan) -> dict[str, Seen]:
+    def observe_all(plan: Plan) -> dict[str, Seen]:
         cases = [case for case in selected if case is not None and case.plan == plan.name]
 
         def see() -> list[Seen]:
             if plan in broken:
                 raise broken[plan]
             try:
-                return lab.run(plan, cases, server_folder)
+                return running.run(plan, cases, server_folder)
             except Exception as error:  # a lab that can't be set up is not tried for each case
                 broken[plan] = error
                 raise

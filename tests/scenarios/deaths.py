@@ -146,7 +146,7 @@ def _(bench: Bench) -> None:
     bench.strike()
 
 
-soft = Victim("soft", signal.SIGQUIT, soft_shutdown_seconds=3)
+soft = Victim("soft", signal.SIGQUIT, concurrency=4, soft_shutdown_seconds=3)
 
 
 @scenario(

@@ -16,7 +16,7 @@ EVERY_SECONDS = 0.5
 def main() -> None:
     app.finalize()
     reaper.LOOK_AGAIN_SECONDS = EVERY_SECONDS  # type: ignore[assignment]
-    print("the reaper is ready", flush=True)
+    print("reaper ready.", flush=True)
     while True:
         with suppress(redis.ConnectionError, redis.TimeoutError):
             reaper.reap()

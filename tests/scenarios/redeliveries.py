@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from tests.scenarios.app import UNDECODABLE
 from tests.scenarios.bench import Bench
-from tests.scenarios.cases import LATE, PROCESSES, Cases, Seen
+from tests.scenarios.cases import EARLY, LATE, PROCESSES, Cases, Seen
 
 cases = Cases("With messages that come again", "{pool}-two-workers")
 scenario = partial(cases.add, pools=PROCESSES)
@@ -55,3 +56,10 @@ def _(bench: Bench) -> None:
 )
 def _(bench: Bench) -> None:
     bench.send("retry_once", countdown=0)
+
+
+@scenario(
+    "Its message is no JSON, and Celery drops it", "queued, failed: never_started", acks=EARLY
+)
+def _(bench: Bench) -> None:
+    bench.send("succeed", {"serializer": UNDECODABLE})

@@ -12,12 +12,15 @@ from tests.scenarios.cases import Case
 from tests.scenarios.conftest import Observe
 from tests.scenarios.lab import Plan
 
-PLANS = {
+PLANS = {  # in an order that gives two test processes about the same to wait for
     plan.name: plan
     for plan in (
-        *(Plan(pool, pool) for pool in ("prefork", "threads", "solo")),
-        Plan("prefork-two-workers", "prefork", workers=2, visibility_timeout=2),
-        *(Plan(f"{pool}-away", pool, queue_timeout_seconds=20) for pool in ("prefork", "threads")),
+        Plan("prefork", "prefork"),
+        Plan("prefork-away", "prefork"),
+        Plan("prefork-two-workers", "prefork", 2, visibility_timeout=2, queue_timeout=9),
+        Plan("threads", "threads"),
+        Plan("solo", "solo"),
+        Plan("threads-away", "threads"),
     )
 }
 DECLARED = [
