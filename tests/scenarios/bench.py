@@ -109,5 +109,13 @@ class Bench:
         self._facts.close()
         self.broker.close()
 
+    def is_fetched(self) -> bool:
+        """Whether a worker holds its message, and the broker knows it.
+
+        Between the two, a worker that is killed takes the message with it.
+        """
+        held: Any = self.broker.hvals("unacked")
+        return any(f"'user_id': '{self.user}'".encode() in message for message in held)
+
     def seen(self, trouble: str | None) -> Seen:
         return Seen(list(self.client.events), self.marks, trouble)

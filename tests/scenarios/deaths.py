@@ -75,7 +75,7 @@ def _(bench: Bench) -> None:
 def _(bench: Bench) -> None:
     keep_busy(bench, "take_forever_once")
     bench.send("succeed")
-    bench.wait(lambda: not bench.broker.llen(bench.queue), "its message to be fetched")
+    bench.wait(bench.is_fetched, "its message to be fetched")
     bench.strike()
 
 
@@ -100,7 +100,7 @@ def _(bench: Bench) -> None:
 def _(bench: Bench) -> None:
     keep_busy(bench, "take_time", seconds=2)
     bench.send("succeed")
-    bench.wait(lambda: not bench.broker.llen(bench.queue), "its message to be fetched")
+    bench.wait(bench.is_fetched, "its message to be fetched")
     bench.strike()
 
 
