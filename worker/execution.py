@@ -17,6 +17,7 @@ from shared.facts import Fact, Progress, Report
 from shared.runs import Outcome, RunRef, submit
 
 UNNAMED_STAGE = "work"
+_OVER = ("closed", "stale", "duplicate")
 
 
 @dataclass(slots=True)
@@ -47,7 +48,8 @@ class Execution:
     on_due: Callable[[RunRef, int], None]
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     reported: bool = False  # its end was told by a signal
-    dispatched: bool = False  # it published tasks of its own run
+    replaced: bool = False  # it put another in its own place
+    closed: bool = False  # its run goes on without it, or is over
     _counters: dict[str, Counter] = field(default_factory=dict)
     _sent: dict[str, Report] = field(default_factory=dict)
     _stage: str = UNNAMED_STAGE
@@ -78,8 +80,9 @@ class Execution:
     def send_progress(self, *, always: bool) -> None:
         """Reports what changed since the last report; `always` also when nothing did."""
         with self._lock:
-            reports = () if self.reported else self._changed()
-            if reports or (always and not self.reported):
+            is_over = self.reported or self.closed
+            reports = () if is_over else self._changed()
+            if reports or (always and not is_over):
                 self._submit(Progress(task=self.task_id, nonce=self.nonce, reports=reports))
 
     def send_end(self, make_fact: Callable[[tuple[Report, ...]], Fact]) -> None:
@@ -91,7 +94,9 @@ class Execution:
 
     def _submit(self, fact: Fact) -> None:
         outcome: Outcome | None = submit(self.ref, fact)
-        if outcome is not None and outcome.due_ms is not None and not outcome.ended:
+        if outcome is not None and outcome.verdict in _OVER and not self.reported:
+            self.closed = True
+        elif outcome is not None and outcome.due_ms is not None and not outcome.ended:
             self.on_due(self.ref, outcome.due_ms)
 
     def _changed(self) -> list[Report]:

@@ -51,8 +51,12 @@ def reap_shard(number: int) -> int:
 
 def _look_at(ref: RunRef) -> bool:
     """Returns whether the run is still open."""
-    result = current_app.AsyncResult(ref.final)
-    if result.state == "SUCCESS":  # stored, but its signal was lost, or it is not tracked
-        value = result.result
-        submit(ref, Succeeded(task=ref.final, result=value if isinstance(value, dict) else {}))
-    return lapse(ref).status not in TERMINAL | {""}
+    outcome = lapse(ref, "ask")
+    for task in outcome.tasks:
+        result = current_app.AsyncResult(task)
+        if result.state == "SUCCESS":  # stored, but its signal was lost
+            value = result.result
+            submit(ref, Succeeded(task=task, result=value if isinstance(value, dict) else {}))
+    if outcome.tasks:
+        outcome = lapse(ref, "fail")
+    return outcome.status not in TERMINAL | {""}

@@ -38,14 +38,18 @@ local function fail_with(code, message, retryable)
     .. (retryable and 'true' or 'false') .. '}')
 end
 
-local function suspect(id, task, reason, grace)
-  task.suspect = reason
-  local deadline = now + grace
-  if task.rank < 2 then deadline = math.max(deadline, task.deadline) end
-  task.deadline = deadline
-  save_task(id, task)
-  if grace > SETTLE_MS and get('status') ~= 'stalled' then
-    set('status', 'stalled', 'reason', '"' .. reason .. '"')
-    emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
-  end
+local function stall(reason)
+  if get('status') == 'stalled' then return end
+  set('status', 'stalled', 'reason', '"' .. reason .. '"')
+  emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
+end
+
+-- It may come again: `grace` says for how long it is waited for. A run in which others are at
+-- work goes on; what can't come again is settled soon, and in silence.
+local function suspect(task, reason, grace)
+  if is_spent(task) then grace = math.min(grace, SETTLE_MS) end
+  task.suspect, task.deadline = reason, math.max(now + grace, task.rank < 2 and task.deadline or 0)
+  save_task(task)
+  if grace > SETTLE_MS and num('alive') == 0 then stall(reason) end
+  return 'ok'
 end

@@ -30,6 +30,13 @@ local function forget_shares(task) -- a new attempt starts its stages again
   for _, stage in ipairs(stages()) do contribute(task, stage[1], 0) end
 end
 
+local function take_part(task, lines) -- in the stages of a plan: a task that succeeds has done them
+  if lines == '' then lines = '1 "work"\n' end
+  for stage in string.gmatch(lines, '%S+ ([^\n]+)\n') do
+    if num('parts:' .. stage) > 0 then redis.call('HSETNX', KEY_RUN, 'part:' .. task .. ':' .. stage, '0') end
+  end
+end
+
 local function report(task, stage, parts, done, total, unit, complete)
   mention(stage)
   set('stage', stage)
@@ -38,7 +45,8 @@ local function report(task, stage, parts, done, total, unit, complete)
   else
     local share = complete == '1' and MILLION or 0
     if share == 0 and (tonumber(total) or 0) > 0 then
-      share = math.floor(math.min(1, tonumber(done) / tonumber(total)) * MILLION)
+      -- Whole only when it is said to be complete: its last item may not be stored yet.
+      share = math.min(MILLION - 1, math.floor(tonumber(done) / tonumber(total) * MILLION))
     end
     contribute(task, stage, share)
   end

@@ -54,7 +54,7 @@ def test_what_never_started_is_failed_and_looked_at_no_more(client: redis.Redis)
 def test_what_is_alive_is_left_and_looked_at_again(client: redis.Redis) -> None:
     ref = runs.new_run(USER, "s", "s", final="T")
     runs.accept(ref)
-    started = Started(task="T", nonce="n", retries=0, nesting=0, lost=True, timeout=False)
+    started = Started(task="T", nonce="n", retries=0, nesting=0, late=True, grace_ms=1000)
     runs.submit(ref, started)
     look_now(client, ref)
     reaper.reap()

@@ -32,6 +32,7 @@ from shared.settings import get_settings
 
 USER = "al{i}ce"
 BROKEN = ErrorInfo("broken", "It is broken.")
+GRACE_MS = 60_000
 
 
 @pytest.fixture
@@ -59,7 +60,17 @@ def types(client: redis.Redis, source: str = "source-1") -> list[str]:
 
 def started(task: str = "T", nonce: str = "n", retries: int = 0, nesting: int = 0) -> Started:
     return Started(
-        task=task, nonce=nonce, retries=retries, nesting=nesting, lost=True, timeout=False
+        task=task, nonce=nonce, retries=retries, nesting=nesting, late=True, grace_ms=GRACE_MS
+    )
+
+
+def lost(*, comes_again: bool, retries: int | None = None) -> Lost:
+    return Lost(task="T", error=BROKEN, comes_again=comes_again, grace_ms=GRACE_MS, retries=retries)
+
+
+def interrupted(nonce: str, *, comes_again: bool = True) -> Interrupted:
+    return Interrupted(
+        task="T", nonce=nonce, error=BROKEN, comes_again=comes_again, grace_ms=GRACE_MS
     )
 
 
@@ -143,8 +154,8 @@ def test_stages_weigh_into_one_percent_that_never_falls(client: redis.Redis, ref
             nonce="n",
             retries=0,
             nesting=0,
-            lost=True,
-            timeout=False,
+            late=True,
+            grace_ms=GRACE_MS,
             stages={"parse": 6, "index": 4},
         ),
     )
@@ -273,7 +284,9 @@ def test_a_zombies_word_counts_for_nothing(client: redis.Redis, ref: RunRef) -> 
 def test_a_late_retry_signal_does_not_undo_the_next_attempt(
     client: redis.Redis, ref: RunRef
 ) -> None:
-    retry = Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN)
+    retry = Retrying(
+        task="T", retries=0, nesting=0, attempts=4, eta=None, eta_ms=None, error=BROKEN
+    )
     submit(ref, started())
     submit(ref, started(nonce="second", retries=1))
     assert submit(ref, retry).verdict == "stale"
@@ -284,7 +297,9 @@ def test_a_late_retry_signal_does_not_undo_the_next_attempt(
 def test_a_retry_says_when_and_why(client: redis.Redis, ref: RunRef) -> None:
     eta = "2026-01-01T00:00:00.000Z"
     submit(ref, started())
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    submit(
+        ref, Retrying(task="T", retries=0, nesting=0, attempts=4, eta=eta, eta_ms=1, error=BROKEN)
+    )
     payload = events(client)[-1]["payload"]
     assert (payload["eta"], payload["error"]["code"]) == (eta, "broken")
     submit(ref, started(nonce="second", retries=1))
@@ -305,10 +320,10 @@ def test_a_lost_child_is_final_only_where_nothing_comes_again(
     client: redis.Redis, ref: RunRef
 ) -> None:
     submit(ref, started())
-    submit(ref, Lost(task="T", error=BROKEN, cause="lost"))
+    submit(ref, lost(comes_again=True))
     assert types(client)[-1] == "stalled"
     submit(ref, started(nonce="redelivered"))
-    submit(ref, Lost(task="T", error=BROKEN, cause="timeout"))
+    submit(ref, lost(comes_again=False))
     assert types(client)[-1] == "failed"
 
 
@@ -316,18 +331,18 @@ def test_what_lapses_is_stalled_first_where_it_may_come_again(
     client: redis.Redis, ref: RunRef
 ) -> None:
     submit(ref, started())
-    assert runs.lapse(ref).status == "running"
+    assert runs.lapse(ref, "fail").status == "running"
     overdue(client, ref)
-    assert runs.lapse(ref).status == "stalled"
+    assert runs.lapse(ref, "fail").status == "stalled"
     overdue(client, ref)
-    assert runs.lapse(ref).status == "failed"
+    assert runs.lapse(ref, "fail").status == "failed"
     assert types(client) == ["queued", "started", "stalled", "failed"]
     assert events(client)[-1]["payload"]["error"]["code"] == "worker_lost"
 
 
 def test_a_run_that_never_starts_fails(client: redis.Redis, ref: RunRef) -> None:
     overdue(client, ref)
-    assert runs.lapse(ref).status == "failed"
+    assert runs.lapse(ref, "fail").status == "failed"
     assert events(client)[-1]["payload"]["error"]["code"] == "never_started"
 
 
@@ -341,7 +356,7 @@ def test_a_task_that_kills_its_worker_is_stopped_after_its_deliveries(
 
 def test_a_redelivery_wakes_a_stalled_run(client: redis.Redis, ref: RunRef) -> None:
     submit(ref, started())
-    submit(ref, Interrupted(task="T", nonce="n"))
+    submit(ref, interrupted("n"))
     submit(ref, started(nonce="again"))
     submit(ref, Succeeded(task="T", nonce="again"))
     assert types(client) == ["queued", "started", "stalled", "started", "completed"]
@@ -357,14 +372,16 @@ def test_started_makes_a_run_that_redis_forgot(client: redis.Redis) -> None:
 def test_the_list_says_what_the_events_said(client: redis.Redis, ref: RunRef) -> None:
     eta = "2026-01-01T00:00:00.000Z"
     submit(ref, started())
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    submit(
+        ref, Retrying(task="T", retries=0, nesting=0, attempts=4, eta=eta, eta_ms=1, error=BROKEN)
+    )
     state = list_runs(USER)[1][0]
     assert (state.status, state.eta, state.reason) == ("retrying", eta, None)
     assert state.error is not None and state.error["code"] == "broken"
     submit(ref, started(nonce="second", retries=1))
     state = list_runs(USER)[1][0]
     assert (state.status, state.eta, state.error, state.seconds) == ("running", None, None, None)
-    submit(ref, Interrupted(task="T", nonce="second"))
+    submit(ref, interrupted("second"))
     assert list_runs(USER)[1][0].reason == "interrupted"
     submit(ref, Revoked(task="T", expired=False))
     state = list_runs(USER)[1][0]
@@ -399,11 +416,11 @@ FACTS: list[Fact] = [
     started(nonce="b", nesting=1),
     Progress(task="T", nonce="n", reports=[Report("parse", 1, 4)]),
     Progress(task="T", nonce="r1", reports=[Report("parse", 3, 4)]),
-    Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN),
-    Interrupted(task="T", nonce="n"),
+    Retrying(task="T", retries=0, nesting=0, attempts=4, eta=None, eta_ms=None, error=BROKEN),
+    interrupted("n"),
     HandedOver(task="T", nonce="n"),
-    Lost(task="T", error=BROKEN, cause="lost"),
-    Lost(task="T", error=BROKEN, cause="timeout"),
+    lost(comes_again=True),
+    lost(comes_again=False),
     Failed(task="T", nonce="n2", error=BROKEN),
     Failed(task="m", nonce="m", error=BROKEN),
     started("m", "m"),
@@ -429,7 +446,7 @@ def test_any_order_loss_and_repetition_of_facts_ends_in_one_terminal(
         for task in ("T", "m"):
             if client.hexists(keys.run(USER, ref.run_id), f"task:{task}"):
                 overdue(client, ref, task)
-        runs.lapse(ref)
+        runs.lapse(ref, "fail")
     seen = types(client)
     assert sum(kind in ("completed", "failed", "cancelled") for kind in seen) == 1
     assert seen[-1] in ("completed", "failed", "cancelled")
