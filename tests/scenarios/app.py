@@ -9,12 +9,17 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import redis
 from celery import Celery, signals
 from kombu.serialization import register
 
 from worker.lifecycle import install
 
 WIRING_VARIABLE = "SCENARIO_WIRING"
+MARKS, SIGNAL = (
+    "scenario-marks:",
+    "scenario-signal:",
+)  # with a user's id: what tasks leave and wait for
 UNDECODABLE, NO_MAPPING = "scenario-undecodable", "scenario-no-mapping"
 _SWEEP_SECONDS = 0.5
 _ENDLESS_SECONDS = 60.0
@@ -76,12 +81,14 @@ register(UNDECODABLE, _undecodable, json.loads, "application/json", "utf-8")
 register(NO_MAPPING, _no_mapping, json.loads, "application/json", "utf-8")
 
 
-def _after_ours(sender: Any = None, **_: Any) -> None:
+def _after_ours(sender: Any = None, kwargs: Any = None, **_: Any) -> None:
     """A receiver of the team's own, called after the toolkit's."""
     if sender.name.startswith(("scenario.die_after_ok", "scenario.die_after_retry")):
         os.kill(os.getpid(), signal.SIGKILL)
     if sender.name.startswith("scenario.linger"):
         time.sleep(_ENDLESS_SECONDS)
+    if sender.name.startswith(("scenario.wait_and_fail", "scenario.retry_when_told")):
+        redis.Redis.from_url(os.environ["REDIS_URL"]).rpush(f"{MARKS}{kwargs['user_id']}", "over")
     if sender.name.startswith("scenario.trip"):
         raise RuntimeError("a receiver's own defect")
 

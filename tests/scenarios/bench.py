@@ -10,10 +10,10 @@ from typing import Any
 import redis
 from celery import Celery
 
+from tests.scenarios.app import MARKS, SIGNAL
 from tests.scenarios.cases import Case, Seen
 from tests.scenarios.client import Client
 from tests.scenarios.meetings import Meetings
-from tests.scenarios.tasks import MARKS, SIGNAL
 
 SOURCE = "source-1"
 _POLL_SECONDS = 0.02
@@ -53,6 +53,18 @@ class Bench:
         """A task of the scenario's acknowledgement."""
         return self.app.tasks[f"scenario.{name}" + (".late" if self.case.late else "")]
 
+    def park(self, name: str, **arguments: Any) -> bytes:
+        """A tracked task's message, which is in no queue; `deliver` takes it."""
+        place = f"parked-{self.user}"
+        self.send(name, {"queue": place}, **arguments)
+        message = self.broker.lpop(place)
+        assert isinstance(message, bytes)
+        return message.replace(place.encode(), self.queue.encode())
+
+    def deliver(self, message: bytes) -> None:
+        """Puts a message into the scenario's queue, as the broker would."""
+        self.broker.lpush(self.queue, message)
+
     def send(self, name: str, options: dict[str, Any] | None = None, **arguments: Any) -> Any:
         """Publishes a tracked task as a team's own code would."""
         kwargs = {**self.who, **arguments}
@@ -72,6 +84,10 @@ class Bench:
             return all(word in rest for word in words)
 
         assert self.client.wait_for(saw, _PATIENCE_SECONDS), f"not seen: {words}"
+
+    def cancel(self) -> None:
+        """Has the user cancel what runs of the source."""
+        self.client.cancel(SOURCE)
 
     def strike(self) -> None:
         """Returns once the scenario's worker has ended."""

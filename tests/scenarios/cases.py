@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EARLY, LATE = (False,), (True,)
 EITHER = (False, True)
 PROCESSES, ANY_POOL = ("prefork",), ("prefork", "threads", "solo")
+SOLO, THREADS = ("solo",), ("threads",)
 POOLED = ("prefork", "threads")
 
 
@@ -113,6 +114,11 @@ class Case:
         assert all(number == 1 for number in seen.terminals.values()), what
         if self.then is not None:
             self.then(seen)
+
+
+def ran_once(seen: Seen) -> None:
+    """A body that leaves one mark ran no second time."""
+    assert seen.marks == ["ran"]
 
 
 @dataclass

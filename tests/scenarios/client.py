@@ -13,6 +13,7 @@ from tests.sse import watch
 
 _AGAIN_SECONDS = 0.2
 _PATIENCE_SECONDS = 15.0
+_OPTIONS: dict[str, Any] = {"trust_env": False, "verify": False}
 PREFIX = "source.ingest."
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
@@ -54,15 +55,18 @@ class Client:
         self.events: list[dict[str, Any]] = []
         self.user = user
         self._url = url
-        self._cookie = f"host_session={user}"
+        self._headers = {"Cookie": f"host_session={user}"}
         self._news = threading.Condition()
         self._is_over = threading.Event()
-        answer = httpx.get(
-            f"{url}/api/sources", headers={"Cookie": self._cookie}, trust_env=False, verify=False
-        )
+        answer = httpx.get(f"{url}/api/sources", headers=self._headers, **_OPTIONS)
         self._cursor: str = answer.raise_for_status().json()["cursor"]
         self._thread = threading.Thread(target=self._run, name=f"client-{user}", daemon=True)
         self._thread.start()
+
+    def cancel(self, source_id: str) -> None:
+        """Cancels what runs of a source."""
+        url = f"{self._url}/api/sources/{source_id}"
+        httpx.delete(url, headers=self._headers, **_OPTIONS).raise_for_status()
 
     @property
     def words(self) -> list[str]:
@@ -92,7 +96,7 @@ class Client:
                 time.sleep(_AGAIN_SECONDS)
 
     def _watch(self) -> None:
-        with watch(self._url, self._cursor, Cookie=self._cookie) as reader:
+        with watch(self._url, self._cursor, **self._headers) as reader:
             while not self._is_over.is_set():
                 block = reader.block()
                 self._cursor = block.fields.get("id", self._cursor)

@@ -11,11 +11,12 @@ from tests.scenarios.cases import (
     LATE,
     POOLED,
     PROCESSES,
+    SOLO,
+    THREADS,
     Cases,
     Victim,
 )
 
-SOLO, THREADS = ("solo",), ("threads",)
 cases = Cases("With its worker")
 scenario = cases.add
 
@@ -30,7 +31,6 @@ def keep_busy(bench: Bench, name: str, **arguments: Any) -> None:
 
 killed = Victim("killed", signal.SIGKILL)
 killed_when_busy = Victim("killed-when-busy", signal.SIGKILL, concurrency=1)
-killed_alone = Victim("killed-alone", signal.SIGKILL, heir=False)
 
 
 @scenario("Its worker is killed", "queued, started, failed: worker_lost", acks=EARLY, victim=killed)
@@ -45,19 +45,6 @@ def _(bench: Bench) -> None:
     "queued, started, stalled: worker_lost, started 2, completed",
     acks=LATE,
     victim=killed,
-)
-def _(bench: Bench) -> None:
-    bench.send("take_forever_once")
-    bench.see("started")
-    bench.strike()
-
-
-@scenario(
-    "Its worker is killed, and no other comes",
-    "queued, started, stalled: worker_lost, failed: worker_lost",
-    acks=LATE,
-    pools=PROCESSES,
-    victim=killed_alone,
 )
 def _(bench: Bench) -> None:
     bench.send("take_forever_once")

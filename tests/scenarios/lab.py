@@ -25,7 +25,6 @@ LOGS_VARIABLE = "SCENARIO_LOGS"  # a folder for what the processes wrote
 SETTINGS = {
     "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
     "INGEST_LEASE_SECONDS": "4",
-    "INGEST_REDELIVERY_GRACE_SECONDS": "9",
     "INGEST_MAX_DELIVERIES": "3",
     "REAP_EVERY_SECONDS": "0.5",
 }
@@ -49,6 +48,7 @@ class Plan:
     concurrency: int = 12
     visibility_timeout: float = 7
     queue_timeout: int = 60
+    redelivery_grace: int = 15
 
 
 @dataclass
@@ -85,6 +85,7 @@ class Lab:
         return {
             "REDIS_URL": self.servers.facts.url,
             "INGEST_QUEUE_TIMEOUT_SECONDS": str(self.plan.queue_timeout),
+            "INGEST_REDELIVERY_GRACE_SECONDS": str(self.plan.redelivery_grace),
             **SETTINGS,
         }
 
@@ -148,7 +149,8 @@ def running_lab(plan: Plan, victims: Collection[Victim], folder: Path) -> Iterat
         lab = Lab(plan, servers, held.enter_context(ThreadPoolExecutor(1)))
         held.callback(lab.stop)
         lab.start(victims)
-        web = web_server("asgi", servers.facts.url, PYTHONPATH=str(_ROOT), **WEB)
+        more = {"CELERY_BROKER_URL": servers.broker.url, "PYTHONPATH": str(_ROOT), **WEB}
+        web = web_server("asgi", servers.facts.url, **more)
         lab.url = held.enter_context(web).url
         lab.wait_until_ready()
         yield lab

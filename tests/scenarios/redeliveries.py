@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 from tests.scenarios.app import UNDECODABLE
 from tests.scenarios.bench import Bench
-from tests.scenarios.cases import EARLY, LATE, PROCESSES, Cases, Seen
+from tests.scenarios.cases import EARLY, LATE, PROCESSES, Cases, Seen, Victim
 
 cases = Cases("With messages that come again", "{pool}-two-workers")
 scenario = partial(cases.add, pools=PROCESSES)
@@ -63,3 +64,15 @@ def _(bench: Bench) -> None:
 )
 def _(bench: Bench) -> None:
     bench.send("succeed", {"serializer": UNDECODABLE})
+
+
+@scenario(
+    "Its worker is killed, and no other comes",
+    "queued, started, stalled: worker_lost, failed: worker_lost",
+    acks=LATE,
+    victim=Victim("killed-alone", signal.SIGKILL, heir=False),
+)
+def _(bench: Bench) -> None:
+    bench.send("take_forever_once")
+    bench.see("started")
+    bench.strike()

@@ -29,8 +29,8 @@ _GONE_SECONDS = 20.0
 _IDLE_SECONDS = 12.0
 _QUIET_SECONDS = 1.5  # in which nothing may follow: three looks of the reaper
 _POLL_SECONDS = 0.02
-# What scenarios are without. Those of a line have their turn together.
-_TURNS = (("",), ("connections", "backend"), ("facts",), ("broker",))
+# What scenarios are without, one after another.
+_TURNS = ("", "connections", "backend", "facts", "broker")
 
 
 def run(plan: Plan, cases: Sequence[Case], folder: Path) -> list[Seen]:
@@ -98,8 +98,8 @@ def _bench(lab: Lab, app: Celery, case: Case, number: int, meetings: Meetings) -
 def _act_all(benches: Sequence[Bench], meetings: Meetings) -> dict[Bench, str | None]:
     """What went wrong in each scenario, or None."""
     troubles: dict[Bench, str | None] = {}
-    for together in _TURNS:
-        turn = [bench for bench in benches if bench.case.without in together]
+    for without in _TURNS:
+        turn = [bench for bench in benches if bench.case.without == without]
         with ThreadPoolExecutor(len(turn) or 1) as actors:
             troubles |= zip(turn, actors.map(partial(_act, meetings), turn), strict=True)
     return troubles

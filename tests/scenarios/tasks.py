@@ -20,10 +20,10 @@ from celery.exceptions import Ignore, Reject
 
 from shared.connections import app_redis
 from shared.outbox import Outbox
+from tests.scenarios.app import MARKS, SIGNAL
 from worker.ingest import IngestError, progress, stage, track
 
 INGEST = {"user": "user_id", "source": "source_id"}
-MARKS, SIGNAL = "scenario-marks:", "scenario-signal:"
 _POLL_SECONDS = 0.05
 _ENDLESS_SECONDS = 60.0
 _SOON_SECONDS = 0.3
@@ -359,6 +359,12 @@ def become_a_chord(task: Any, user_id: str, source_id: str) -> None:
 def send_another_off(task: Any, user_id: str, source_id: str) -> None:
     other = task.app.tasks["scenario.succeed"]
     other.apply_async(kwargs={"user_id": user_id, "source_id": source_id}, countdown=_SOON_SECONDS)
+
+
+@shared_task(name="scenario.plain")
+def plain(number: int) -> float:
+    """None of the toolkit's business by itself; 0 is an error."""
+    return 1 / number
 
 
 @shared_task(name="scenario.errback")

@@ -7,7 +7,17 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.scenarios import deaths, outages, outcomes, redeliveries, table
+from tests.scenarios import (
+    cancelling,
+    canvases,
+    deaths,
+    messages,
+    outages,
+    outcomes,
+    processes,
+    redeliveries,
+    table,
+)
 from tests.scenarios.cases import Case
 from tests.scenarios.conftest import Observe
 from tests.scenarios.lab import Plan
@@ -16,16 +26,31 @@ PLANS = {  # in an order that gives two test processes about the same to wait fo
     plan.name: plan
     for plan in (
         Plan("prefork", "prefork"),
-        Plan("prefork-away", "prefork"),
-        Plan("prefork-two-workers", "prefork", 2, visibility_timeout=2, queue_timeout=9),
+        Plan("prefork-away", "prefork", visibility_timeout=60),
+        Plan(
+            "prefork-two-workers",
+            "prefork",
+            workers=2,
+            visibility_timeout=2,
+            queue_timeout=9,
+            redelivery_grace=6,
+        ),
         Plan("threads", "threads"),
         Plan("solo", "solo"),
-        Plan("threads-away", "threads"),
+        Plan("threads-away", "threads", visibility_timeout=60),
     )
 }
-DECLARED = [
-    case for module in (outcomes, deaths, redeliveries, outages) for case in module.cases.all
-]
+PARTS = (
+    outcomes,
+    canvases,
+    cancelling,
+    processes,
+    deaths,
+    messages,
+    redeliveries,
+    outages,
+)
+DECLARED = [case for part in PARTS for case in part.cases.all]
 BY_PLAN = sorted(DECLARED, key=lambda case: list(PLANS).index(case.plan))
 
 
