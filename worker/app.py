@@ -55,14 +55,17 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def require_settings(**_: Any) -> None:
+def require_settings(sender: Any = None, instance: Any = None, **_: Any) -> None:
     """Ends a worker or beat that lacks a setting, with a sentence.
 
-    Not asked for earlier: a task's body can be called, and tested, without any server.
+    Not asked for earlier: a task's body can be called, and tested, without any server. A team's
+    own application has servers of its own, and needs of ours only Redis.
     """
     try:
         settings = get_settings()
         settings.require_redis_url()
+        if getattr(instance or sender, "app", app) is not app:
+            return
         settings.require_celery_urls()
         settings.require_database_url()
     except SettingsError as error:
