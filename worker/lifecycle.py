@@ -23,6 +23,7 @@ def install(app: Celery) -> None:
     calls one that is connected twice twice.
     """
     logs.install()
+    signals.after_setup_logger.connect(logs.install, weak=False, dispatch_uid="eventstream-logs")
     sending.watch_sending(app)
     publishing.know(app)
     gate = partial(beginnings.gate_all, app)

@@ -29,8 +29,11 @@ def suffix(ref: RunRef) -> str:
     return f" run={ref.run_id} source={_one_word(ref.source_id)} user={_one_word(ref.user_id)}"
 
 
-def install() -> None:
-    """Has every record of this process say its run. A second call changes nothing."""
+def install(**_: Any) -> None:
+    """Has every record of this process say its run. A second call changes nothing.
+
+    after_setup_logger: a module that the worker has loaded may have put a factory of its own.
+    """
     make = logging.getLogRecordFactory()
     if getattr(make, "tells_runs", False):
         return

@@ -16,8 +16,10 @@ from shared.facts import Fact, Report, Started, Succeeded
 from shared.payloads import LONGEST_TEXT, IngestProgress
 from shared.run_states import list_runs
 from shared.runs import Outcome, RunRef
+from tests.commands import wait_until
 from worker import execution as executions
 from worker.execution import Execution, enter
+from worker.heartbeat import Heartbeat
 from worker.ingest import Cancelled, cancelled, note, progress, stage, track
 
 USER, SOURCE = "alice", "source-1"
@@ -87,6 +89,20 @@ def test_a_note_stands_beside_the_bar_until_the_next_stage(bench: Bench) -> None
         assert bench.shown()["note"] is None
 
 
+def test_a_note_that_the_next_stage_overtakes_is_not_its_own(bench: Bench) -> None:
+    with stage("fetch"):
+        note("Asking the server")
+    with stage("index"):
+        bench.send()
+        assert bench.shown()["note"] is None
+
+
+def test_taking_away_a_note_that_never_was_shows_nothing(bench: Bench) -> None:
+    note("")
+    bench.send()
+    assert bench.kinds() == ["queued", "started"]
+
+
 def test_a_note_is_in_the_progress_event(bench: Bench) -> None:
     with stage("fetch"):
         pass
@@ -152,11 +168,8 @@ def test_an_odd_weight_counts_as_one(bench: Bench, weight: Any) -> None:
 def test_a_stage_that_is_entered_again_is_the_one_that_is_shown(bench: Bench) -> None:
     for name in ("fetch", "index", "fetch"):
         with stage(name):
-            progress(1, 3)
-            if name == "index":
-                continue
-            bench.send()
             assert bench.shown()["stage"] == name
+            progress(1, 3)
 
 
 def test_track_stops_when_the_run_is_over(bench: Bench) -> None:
@@ -277,3 +290,16 @@ def test_a_stage_whose_report_is_interrupted_is_reported_later(
             pass
     bench.send()
     assert bench.shown()["stage"] == "parse"
+
+
+@pytest.mark.parametrize("over", ["reported", "closed"])
+def test_the_heartbeat_lets_go_of_an_execution_that_is_over(bench: Bench, over: str) -> None:
+    beat = Heartbeat()
+    beat.watch(bench.execution)
+    assert list(beat._renewed) == [bench.execution]
+    if over == "closed":
+        runs.end(bench.ref)
+        note("to be answered: closed")
+    else:
+        bench.execution.send_end(lambda reports: Succeeded(task="T"))
+    wait_until(lambda: not beat._renewed, "the heartbeat lets go")

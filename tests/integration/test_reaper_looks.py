@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from celery.exceptions import ChordError
 
 import tests.liveness_tasks as tasks
 from shared import keys, runs
+from shared.errors import RedisUnavailable
 from shared.facts import Accepted, Started, Succeeded
 from shared.run_states import RunState, list_runs, run_status
 from shared.runs import Outcome, RunRef
@@ -169,6 +171,45 @@ def test_two_reapers_side_by_side_tell_each_end_once(opened: Open) -> None:
         thread.join()
     assert {run_status(USER, ref.run_id) for ref in refs} == {"failed"}
     assert len(opened.ends()) == 200
+
+
+class Over(BaseException):
+    """A test has seen enough."""
+
+
+def rounds(opened: Open, monkeypatch: pytest.MonkeyPatch, *raised: Exception | None) -> list[str]:
+    """What a reaper's thread does, one round after another, where looks raise these."""
+    did: list[str] = []
+    left = list(raised)
+
+    def sleep(seconds: float) -> None:
+        if not left:
+            raise Over
+        did.append("wait")
+
+    def reap(reaper: Reaper) -> int:
+        did.append("look")
+        if error := left.pop(0):
+            raise error
+        return 0
+
+    monkeypatch.setattr(reapers, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(Reaper, "reap", reap)
+    with pytest.raises(Over):
+        opened.reaper.run()
+    return did
+
+
+def test_after_redis_was_away_it_waits_for_who_is_at_work(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did = rounds(opened, monkeypatch, None, RedisUnavailable(), None)
+    assert did == ["wait", "look", "wait", "look", "wait", "wait", "look"]
+
+
+def test_it_survives_what_it_does_not_expect(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    did = rounds(opened, monkeypatch, RuntimeError("odd"), None)
+    assert did == ["wait", "look"] * 2
 
 
 def test_a_failure_whose_signal_was_lost_is_told_as_what_it_was(opened: Open) -> None:
