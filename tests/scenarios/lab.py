@@ -48,7 +48,7 @@ class Plan:
     concurrency: int = 12
     visibility_timeout: float = 7
     queue_timeout: int = 60
-    redelivery_grace: int = 15
+    redelivery_grace: int = 30
 
 
 @dataclass
