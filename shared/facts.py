@@ -42,18 +42,21 @@ class Report:
     """How far one task is in one stage.
 
     With `parts`, it says instead that so many other tasks share the stage. `complete` means done
-    whatever the numbers say; `total` is None where it isn't known.
+    whatever the numbers say; `total` is None where it isn't known. `weight` counts where the run
+    does not know the stage yet. One without a stage only says its note, "" for none any more.
     """
 
-    stage: str
+    stage: str = ""
     done: int = 0
     total: int | None = None
     unit: str | None = None
     parts: int | None = None
     complete: bool = False
+    weight: float = 1
+    note: str | None = None
 
     def values(self) -> list[str]:
-        """The six values of a progress report, as the step takes them: text as JSON.
+        """The eight values of a progress report, as the step takes them: text as JSON.
 
         A number that is none, or not finite, counts as unknown; `done` stays within 0 and `total`.
         """
@@ -61,11 +64,14 @@ class Report:
         done = max(0, done if total is None else min(done, total))
         texts = ["" if n is None else to_json(n) for n in (self.parts, done, total)]
         unit = self.unit and str(self.unit)[:LONGEST_TEXT]
+        weight = _number(self.weight) or 1
         return [
-            to_json(str(self.stage)[:LONGEST_TEXT]),
+            to_json(str(self.stage)[:LONGEST_TEXT]) if self.stage else "",
             *texts,
             to_json(unit),
             _text(self.complete),
+            to_json(weight if weight > 0 else 1),
+            "" if self.note is None else to_json(str(self.note)[:LONGEST_TEXT] or None),
         ]
 
 

@@ -41,6 +41,9 @@ Total = Annotated[float, Field(description="How much the stage has; null where t
 Unit = Annotated[
     str, Field(max_length=LONGEST_TEXT, description="What is counted, such as `pages`.")
 ]
+Note = Annotated[
+    str, Field(max_length=LONGEST_TEXT, description="A sentence beside the bar, of this stage.")
+]
 Name = Annotated[str, Field(max_length=LONGEST_TEXT, description="What people call it.")]
 Eta = Annotated[Moment, Field(description="When the retry is due; null where that is not known.")]
 
@@ -108,6 +111,7 @@ class IngestProgress(_Ingest):
     done: Done | None
     total: Total | None
     unit: Unit | None
+    note: Note | None
 
 
 class IngestRetrying(_Ingest):

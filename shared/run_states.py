@@ -29,6 +29,7 @@ _JSON_FIELDS = (
     "done",
     "total",
     "unit",
+    "note",
     "percent",
     "seconds",
     "eta",
@@ -52,6 +53,7 @@ class RunState:
     done: payloads.Done | None
     total: payloads.Total | None
     unit: payloads.Unit | None
+    note: payloads.Note | None
     percent: payloads.Percent
     accepted_at: payloads.Moment
     updated_at: payloads.Moment

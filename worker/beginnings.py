@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 from shared.facts import Started
 from shared.runs import HEADER, RunRef, submit
 from worker import option, redelivery
-from worker.execution import Execution, current, enter
+from worker.execution import Execution, current, enter, insist
 from worker.heartbeat import heartbeat
 from worker.publishing import ASIDE, CARRIED, run_in
 
@@ -61,10 +61,15 @@ def _begin(task: Any, request: Any, task_id: str) -> None:
         return
     beat = heartbeat()
     execution = Execution(
-        ref, task_id, request.retries, request.replaced_task_nesting or 0, beat.flush_later
+        ref,
+        task_id,
+        request.retries,
+        request.replaced_task_nesting or 0,
+        beat.flush_later,
+        aside=role == ASIDE,
     )
     setattr(request, _HERE, execution)
-    if not _may_run(ref, role, task, execution):
+    if not _may_run(ref, task, execution):
         log.info("task %s is not run: its run %s goes on without it", task_id, ref.run_id)
         raise Ignore
     if not execution.closed:
@@ -72,22 +77,20 @@ def _begin(task: Any, request: Any, task_id: str) -> None:
         beat.watch(execution)
 
 
-def _may_run(ref: RunRef, role: str, task: Any, execution: Execution) -> bool:
+def _may_run(ref: RunRef, task: Any, execution: Execution) -> bool:
     """Reports the start; whether the body is to run."""
-    outcome = submit(
-        ref,
-        Started(
-            task=execution.task_id,
-            nonce=execution.nonce,
-            retries=execution.retries,
-            nesting=execution.nesting,
-            late=redelivery.after_worker(task),
-            grace_ms=redelivery.grace_ms(task.app),
-            stages=option.option(task).get("stages") or {},
-        ),
+    fact = Started(
+        task=execution.task_id,
+        nonce=execution.nonce,
+        retries=execution.retries,
+        nesting=execution.nesting,
+        late=redelivery.after_worker(task),
+        grace_ms=redelivery.grace_ms(task.app),
+        stages=option.option(task).get("stages") or {},
     )
+    outcome = insist(lambda: submit(ref, fact))
     if outcome is None or outcome.verdict == "ok":
         return True
     # Sent off within a run that did not wait for it: it runs, and says nothing.
     execution.closed = True
-    return outcome.verdict == "closed" and outcome.status == "completed" and role == ASIDE
+    return outcome.verdict == "closed" and outcome.status == "completed" and execution.aside

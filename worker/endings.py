@@ -37,6 +37,7 @@ from worker import redelivery
 from worker.execution import Execution, current, enter
 from worker.failures import INTERNAL, REJECTED, UNKNOWN_TASK, WORKER_LOST, describe
 from worker.heartbeat import heartbeat
+from worker.logs import suffix
 from worker.publishing import CARRIED, run_in
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def on_failure(sender: Any, task_id: str | None = None, exception: Any = None, *
     if ref is None or task_id is None:
         return
     error, details = describe(exception)
+    log.warning("task %s ended without a word of its own%s", task_id, suffix(ref))
     is_timeout = isinstance(exception, TimeLimitExceeded)
     submit(
         ref,
@@ -166,20 +168,29 @@ def on_retry(
             ),
         )
         return
+    if execution is None:
+        submit(ref, _retrying(sender, request.id, reason, attempt))
+    else:
+        _retry(execution, sender, reason)
+
+
+def _retry(execution: Execution, task: Any, reason: Any) -> None:
+    attempt = {"retries": execution.retries, "nesting": execution.nesting}
+    fact = _retrying(task, execution.task_id, reason, attempt)
+    execution.send_end(lambda reports: replace(fact, reports=reports))
+
+
+def _retrying(task: Any, task_id: str, reason: Any, attempt: Mapping[str, Any]) -> Retrying:
     eta = _eta(getattr(reason, "when", None))
-    most = sender.max_retries
-    fact = Retrying(
-        task=request.id,
+    most = task.max_retries
+    return Retrying(
+        task=task_id,
         attempts=None if most is None else most + 1,
         eta=to_iso(eta) if eta else None,
         eta_ms=int(eta.timestamp() * 1000) if eta else None,
         error=describe(getattr(reason, "exc", None) or reason)[0],
         **attempt,
     )
-    if execution is None:
-        submit(ref, fact)
-    else:
-        execution.send_end(lambda reports: replace(fact, reports=reports))
 
 
 def _eta(when: Any) -> datetime | None:
@@ -200,16 +211,24 @@ def on_postrun(
     if execution is None:
         _pass_on(sender, task_id, state)
         return
-    heartbeat().leave(execution)
-    enter(None)
-    if execution.reported or execution.closed:
-        return
-    comes_again = redelivery.after_worker(sender)
+    try:
+        if not execution.is_over:
+            _end_untold(execution, sender, state, retval)
+    finally:
+        enter(None)
+        heartbeat().leave(execution)
+
+
+def _end_untold(execution: Execution, task: Any, state: str | None, retval: Any) -> None:
+    """Reports an end that no other signal told, or whose receiver was interrupted."""
+    comes_again = redelivery.after_worker(task)
     match state:
-        case "SUCCESS":  # the backend failed after the body: its signal never came
+        case "SUCCESS":  # as where the backend failed after the body
             _succeed(execution, retval)
-        case "FAILURE":  # a receiver before ours was interrupted
+        case "FAILURE":
             _fail(execution, retval)
+        case "RETRY":
+            _retry(execution, task, retval)
         case "IGNORED" if execution.replaced:
             execution.send_end(
                 lambda reports: HandedOver(
@@ -217,13 +236,13 @@ def on_postrun(
                 )
             )
         case "IGNORED":
-            _interrupt(execution, sender, describe(Ignore())[0], comes_again=False)
+            _interrupt(execution, task, describe(Ignore())[0], comes_again=False)
         case "REJECTED" if not getattr(retval, "requeue", False):
             _fail(execution, Reject())
         case "REJECTED":
-            _interrupt(execution, sender, REJECTED, comes_again=comes_again)
+            _interrupt(execution, task, REJECTED, comes_again=comes_again)
         case _:
-            _interrupt(execution, sender, WORKER_LOST, comes_again=comes_again)
+            _interrupt(execution, task, WORKER_LOST, comes_again=comes_again)
 
 
 def _pass_on(task: Any, task_id: str | None, state: str | None) -> None:

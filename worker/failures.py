@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import psycopg
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
@@ -11,7 +12,6 @@ from kombu.exceptions import OperationalError
 
 from shared.errors import PostgresUnavailable, RedisUnavailable
 from shared.facts import ErrorInfo
-from worker.ingest import IngestError
 
 INTERNAL = ErrorInfo("internal_error", "Something went wrong while this was being processed.")
 WORKER_LOST = ErrorInfo("worker_lost", "Processing stopped unexpectedly. Please try again.", True)
@@ -34,6 +34,22 @@ _known: dict[type[BaseException], ErrorInfo] = {
     Reject: REJECTED,
     Ignore: _IGNORED,
 }
+
+
+class IngestError(Exception):
+    """This source could not be processed.
+
+    The text is the sentence its user reads: no paths, no stack. `code` is for programs,
+    `retryable` says whether trying again may help, and `details` is merged into the payload of
+    `source.ingest.failed`.
+    """
+
+    code: ClassVar[str] = "ingest_failed"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, *, details: Mapping[str, Any] | None = None):
+        super().__init__(message or (type(self).__doc__ or "").strip().split("\n")[0])
+        self.details = dict(details or {})
 
 
 def register_error(

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -93,19 +94,27 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
     """
     request = getattr(_state.get_current_task(), "request", None)
     running, _ = run_in(getattr(request, "headers", None))
-    after, group = following(headers, body[2])
+    embed = body[2]
+    owner = _owner(sender, body, headers)
+    if owner is None and running is None and sender != UNLOCK and not _is_followed(embed):
+        return None, "", False
+    after, group = following(headers, embed)
     ids = {headers["id"]}
     if sender == UNLOCK:
         chord = body[0][1]
         chord_after, group = following({"group": body[0][0]}, {"chord": chord})
         after, ids = [*chord_after, *after], set(task_ids(chord))
-    owner = _owner(sender, body, headers) or _owner_of_chord(sender, body[2], after)
+    owner = owner or _owner_of_chord(sender, embed, after)
     if running is not None and owner in (None, (running.user_id, running.source_id)):
         role = _role_within(running, request, ids, sender, owner is not None or bool(_ends(after)))
         return running, role, False
     if owner is None:
         return None, "", False
     return _accepted(owner, _ends(after) or [headers["id"]], group, headers), "", True
+
+
+def _is_followed(embed: Mapping[str, Any]) -> bool:
+    return bool(embed.get("chain") or embed.get("chord"))
 
 
 def _role_within(
@@ -196,10 +205,13 @@ def _owner_of_chord(
 
 def _arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     try:
-        given = inspect.signature(task.run).bind_partial(*args, **kwargs).arguments
+        given = _signature(task.run).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return None, None
     return given.get(option(task)["user"]), given.get(option(task)["source"])
+
+
+_signature = lru_cache(maxsize=1024)(inspect.signature)  # reading one takes longer than using it
 
 
 def _inner(body: Any) -> str:

@@ -7,7 +7,7 @@
 
 local ids = ARGV[3] ~= '' and {ARGV[3]}
   or redis.call('ZREVRANGE', KEYS[2], 0, tonumber(ARGV[2]) - 1)
-local fields = {'name', 'status', 'attempt', 'stage', 'done', 'total', 'unit', 'percent',
+local fields = {'name', 'status', 'attempt', 'stage', 'done', 'total', 'unit', 'note', 'percent',
   'accepted_ms', 'updated_ms', 'seconds', 'eta', 'attempts', 'reason', 'error', 'result'}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

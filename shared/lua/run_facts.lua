@@ -10,9 +10,7 @@ end
 
 local function take_reports()
   if #ARGV == cut then return end
-  for i = cut + 1, #ARGV, 6 do
-    report(f.task, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
-  end
+  for i = cut + 1, #ARGV, 8 do report(f.task, unpack(ARGV, i, i + 7)) end
   recount()
   if get('shown') ~= shown() then set('dirty', '1') end
 end

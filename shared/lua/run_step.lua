@@ -12,8 +12,9 @@
 --       5 state ttl ms  6 lease ms
 --       7 queue timeout ms  8 most deliveries  9 ts (ISO 8601)
 --       10 prefix of run keys  11 run id  12 fact  13 number of its fields  then name, value, ...
---       then progress reports, six values each: stage, parts, done, total, unit, complete
--- Text that goes into events (head, stage, unit, error, result) arrives as JSON and is spliced.
+--       then progress reports, eight values each:
+--       stage, parts, done, total, unit, complete, weight, note ('' of one with no stage: its note alone)
+-- Text that goes into events (head, stage, unit, note, error, result) arrives as JSON and is spliced.
 -- Returns {verdict, status, due in ms or -1, cursor, ended, next in ms or -1, task ids}:
 --   verdict  ok | closed | duplicate | stale | missing | running
 --   due      when a progress event that was held back may go out
@@ -22,7 +23,7 @@
 --   next     of 'lapsed': the run's earliest deadline
 --   task ids of 'cancel': what is not done; of 'lapsed': what to ask the result backend for
 --
--- Run hash: source head name status attempt percent stage done total unit stages accepted_ms
+-- Run hash: source head name status attempt percent stage done total unit note stages accepted_ms
 --   started_ms updated_ms progress_ms dirty shown cursor seconds eta attempts reason error result
 --   open alive           how many tasks are open, and have an execution at work
 --   finals idle lease_ms how many finals are missing; since when nothing is open; the last lease

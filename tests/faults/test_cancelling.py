@@ -50,11 +50,13 @@ class Lab:
 
     @contextmanager
     def worker(self, pool: str) -> Iterator[None]:
-        more = {
-            "WORKER_IMPORTS": "tests.lingering_tasks",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        }
-        with celery_worker(self._redis_url, NO_DATABASE, *POOLS[pool], **more):
+        with celery_worker(
+            self._redis_url,
+            NO_DATABASE,
+            *POOLS[pool],
+            WORKER_IMPORTS="tests.lingering_tasks",
+            PYTHONPATH=str(Path(__file__).parents[2]),
+        ):
             yield
 
     def cancel(self, source: str) -> str:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from click.testing import CliRunner
 
 from shared import keys
 from shared.connections import app_redis
+from shared.encoding import to_json
 from shared.outbox import outbox
 from shared.publisher import NewEvent, publish_user_event, publish_user_events
+from shared.run_states import run_status
 from shared.runs import accept, new_run
 from shared.settings import get_settings
 from tests.cluster import Cluster, redis_cluster
@@ -25,6 +28,7 @@ from tests.signing import SECRET, hs256
 from tests.sse import Reader, watch
 from worker.cli.following import follow_journal
 from worker.cli.main import main
+from worker.reaper import Reaper
 
 # Celery has no transport for a cluster, and its servers are not used here.
 SETTINGS = {
@@ -107,6 +111,19 @@ def test_a_run_is_accepted_on_its_users_shard(cluster: Cluster) -> None:
         assert accept(run).verdict == "ok"
         rows: Any = app_redis().xrange(keys.stream(user))
         assert b"source.ingest.queued" in rows[0][1][b"e"]
+
+
+def test_the_reaper_looks_at_the_runs_of_every_shard(cluster: Cluster) -> None:
+    runs = [new_run(user, "source", "a source", final=f"task-{user}") for user in USERS]
+    for run in runs:
+        accept(run)
+        key, field = keys.run(run.user_id, run.run_id), f"task:{run.final}"
+        words: Any = app_redis().hget(key, field)
+        app_redis().hset(key, field, b" ".join([*words.split()[:-1], b"1"]))
+        shard = keys.open_runs(run.run_id)
+        app_redis().zadd(shard, {to_json(run.to_header()): 1})
+    Reaper(Celery(backend="disabled://", set_as_current=False)).reap()
+    assert {run_status(run.user_id, run.run_id) for run in runs} == {"failed"}
 
 
 def test_streams_outlive_a_shard_that_is_killed_and_comes_back(

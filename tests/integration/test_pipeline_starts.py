@@ -40,14 +40,13 @@ def lab(
     lab.close()
 
 
-def worker(lab: CanvasLab, processes: int = 2, **more: str) -> Any:
+def worker(lab: CanvasLab, processes: int = 2) -> Any:
     return celery_worker(
         lab.app.conf.broker_url,
         NO_DATABASE,
         *("--pool", "prefork", "--concurrency", str(processes)),
         WORKER_IMPORTS="tests.canvas_tasks",
         PYTHONPATH=ROOT,
-        **more,
     )
 
 

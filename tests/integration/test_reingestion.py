@@ -112,6 +112,24 @@ def test_a_search_never_finds_both_or_none_while_a_source_is_ingested_again(
     assert set(seen) == {hits}
 
 
+def test_an_index_that_runs_twice_hides_nothing_that_it_has_shown(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = upload({"a.txt": b"heron", "b.txt": b"A heron waits. " * 500})
+    read_all(stored)
+    first = index(USER, stored.source_id, stored.run_id)
+    seen: list[list[str]] = []
+    add_chunks = store.add_chunks
+
+    def look_and_add(own: Connection, *args: Any) -> None:
+        seen.append(found(connection, "heron"))
+        add_chunks(own, *args)
+
+    monkeypatch.setattr(store, "add_chunks", look_and_add)
+    assert index(USER, stored.source_id, stored.run_id) == first
+    assert seen == [found(connection, "heron")] * 2
+
+
 def test_chunks_are_counted_when_they_are_committed(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,13 +195,16 @@ def test_what_a_run_left_that_ended_while_it_indexed_is_removed(
 def test_a_run_that_fails_leaves_what_was_found_before(connection: Connection) -> None:
     stored = upload({"a.txt": b"heron", "b.txt": b"egret"})
     run(stored)
-    again = renew(stored)
-    for file in unpack(again.run_id):
-        store.keep_error(connection, file.id, FileGone())
-    with pytest.raises(NoFileSurvived):
-        index(USER, again.source_id, again.run_id)
-    cleanup.clean_up(again.run_id)
-    assert found(connection, "heron or egret") == ["a.txt", "b.txt"]
+    again = stored
+    for _ in range(3):
+        again = renew(again)
+        for file in unpack(again.run_id):
+            store.keep_error(connection, file.id, FileGone())
+        with pytest.raises(NoFileSurvived):
+            index(USER, again.source_id, again.run_id)
+        cleanup.clean_up(again.run_id)
+        assert found(connection, "heron or egret") == ["a.txt", "b.txt"]
+        assert count(connection, "documents") == 4  # what is found, and what failed last
     run(renew(again))
     assert found(connection, "heron or egret") == ["a.txt", "b.txt"]
     assert count(connection, "documents") == 2
