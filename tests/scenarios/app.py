@@ -1,4 +1,4 @@
-"""The Celery application of a team, as its producer, its workers and its reaper load it."""
+"""The Celery application of a team, as its producer, its workers and beat load it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import redis
 from celery import Celery, signals
 from kombu.serialization import register
 
+from worker import reaper
 from worker.lifecycle import install
 
 WIRING_VARIABLE = "SCENARIO_WIRING"
@@ -22,6 +23,7 @@ MARKS, SIGNAL = (
 )  # with a user's id: what tasks leave and wait for
 UNDECODABLE, NO_MAPPING = "scenario-undecodable", "scenario-no-mapping"
 _SWEEP_SECONDS = 0.5
+_REAP_EVERY_SECONDS = 0.5
 _ENDLESS_SECONDS = 60.0
 
 
@@ -94,6 +96,7 @@ def _after_ours(sender: Any = None, kwargs: Any = None, **_: Any) -> None:
 
 
 if WIRING_VARIABLE in os.environ:
+    reaper.REAP_EVERY_SECONDS = _REAP_EVERY_SECONDS  # type: ignore[assignment]
     app = make_app(Wiring(**json.loads(os.environ[WIRING_VARIABLE])), is_current=True)
     signals.task_postrun.connect(_after_ours, weak=False, dispatch_uid="scenario-postrun")
     signals.task_retry.connect(_after_ours, weak=False, dispatch_uid="scenario-retry")

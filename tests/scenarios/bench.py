@@ -17,7 +17,7 @@ from tests.scenarios.meetings import Meetings
 
 SOURCE = "source-1"
 _POLL_SECONDS = 0.02
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 40.0
 
 
 class Bench:

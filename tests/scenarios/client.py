@@ -12,7 +12,7 @@ import httpx
 from tests.sse import watch
 
 _AGAIN_SECONDS = 0.2
-_PATIENCE_SECONDS = 15.0
+_PATIENCE_SECONDS = 40.0
 _OPTIONS: dict[str, Any] = {"trust_env": False, "verify": False}
 PREFIX = "source.ingest."
 TERMINAL = frozenset({"completed", "failed", "cancelled"})

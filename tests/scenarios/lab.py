@@ -1,4 +1,4 @@
-"""A lab: servers, workers, a web process and a reaper, each a process of its own."""
+"""A lab: servers, workers, beat and a web process, each a process of its own."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ from worker.cli.children import Child, spawn
 MAIN = "main"
 LOGS_VARIABLE = "SCENARIO_LOGS"  # a folder for what the processes wrote
 SETTINGS = {
-    "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
     "INGEST_LEASE_SECONDS": "4",
     "INGEST_MAX_DELIVERIES": "3",
-    "REAP_EVERY_SECONDS": "0.5",
 }
 WEB = {
     "AUTH_TYPE": "callable",
@@ -48,7 +46,7 @@ class Plan:
     concurrency: int = 12
     visibility_timeout: float = 7
     queue_timeout: int = 60
-    redelivery_grace: int = 15
+    redelivery_grace: int = 30
 
 
 @dataclass
@@ -75,6 +73,7 @@ class Lab:
     plan: Plan
     servers: Servers
     hands: ThreadPoolExecutor
+    folder: Path
     url: str = ""
     children: list[Child] = field(default_factory=list)
     doomed: dict[Victim, Child] = field(default_factory=dict)
@@ -98,8 +97,10 @@ class Lab:
         )
 
     def start(self, victims: Collection[Victim]) -> None:
-        """Makes the reaper and all workers; they are ready later."""
-        self._start("reaper", ["tests.scenarios.reaper"], self.wiring())
+        """Makes beat, which holds the reaper, and all workers; they are ready later."""
+        schedule = str(self.folder / "beat-schedule")
+        beat = ["celery", "-A", "tests.scenarios.app", "beat", "--loglevel", "INFO", "-s", schedule]
+        self._start("beat", beat, self.wiring(), ready="beat: Starting")
         for number in range(self.plan.workers):
             self._start_worker(f"{MAIN}-{number}", self.plan.concurrency, self.wiring())
         for victim in victims:
@@ -128,12 +129,14 @@ class Lab:
         app = ["celery", "-A", "tests.scenarios.app", "worker", "-n", f"{name}@lab"]
         return self._start(name, [*app, *_OPTIONS, *pool], wiring)
 
-    def _start(self, name: str, command: Sequence[str], wiring: Wiring) -> Child:
+    def _start(
+        self, name: str, command: Sequence[str], wiring: Wiring, ready: str = " ready."
+    ) -> Child:
         env = environment(
             **self.settings, **{WIRING_VARIABLE: wiring.to_json(), "PYTHONPATH": str(_ROOT)}
         )
         make = partial(spawn, name, [sys.executable, "-m", *command], env=env)
-        child = self.hands.submit(make, ready_text=" ready.", sink=self._log).result()
+        child = self.hands.submit(make, ready_text=ready, sink=self._log).result()
         self.children.append(child)
         return child
 
@@ -146,7 +149,8 @@ def running_lab(plan: Plan, victims: Collection[Victim], folder: Path) -> Iterat
     """A lab that is ready, with its data in `folder`."""
     with ExitStack() as held:
         servers = Servers(*(_redis(folder, held) for _ in range(3)))
-        lab = Lab(plan, servers, held.enter_context(ThreadPoolExecutor(1)))
+        hands = held.enter_context(ThreadPoolExecutor(1))
+        lab = Lab(plan, servers, hands, Path(tempfile.mkdtemp(dir=folder)))
         held.callback(lab.stop)
         lab.start(victims)
         more = {"CELERY_BROKER_URL": servers.broker.url, "PYTHONPATH": str(_ROOT), **WEB}

@@ -13,7 +13,7 @@ from functools import partial
 
 from tests.scenarios.cases import Case, Victim
 
-_PATIENCE_SECONDS = 25.0
+_PATIENCE_SECONDS = 60.0
 
 
 class Meetings:

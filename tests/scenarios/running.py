@@ -24,7 +24,7 @@ from tests.scenarios.client import Client, has_ended
 from tests.scenarios.lab import MAIN, Lab, Plan, running_lab
 from tests.scenarios.meetings import Meetings
 
-_END_SECONDS = 30.0  # from the last thing that a scenario does to the end of its run
+_END_SECONDS = 45.0  # from the last thing that a scenario does to the end of its run
 _GONE_SECONDS = 20.0
 _IDLE_SECONDS = 12.0
 _QUIET_SECONDS = 1.5  # in which nothing may follow: three looks of the reaper

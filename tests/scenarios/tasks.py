@@ -62,6 +62,7 @@ def comes_again(task: Any) -> bool:
 
 
 def kill_this_process() -> NoReturn:
+    time.sleep(_SOON_SECONDS)  # by then an early acknowledgement is made
     os.kill(os.getpid(), signal.SIGKILL)
     raise SystemExit
 
@@ -262,6 +263,7 @@ def die_before_ok(task: Any, user_id: str, source_id: str) -> None:
 
 @tracked()
 def die_after_ok(task: Any, user_id: str, source_id: str) -> None:
+    time.sleep(_SOON_SECONDS)
     mark(user_id, "ran")
 
 
