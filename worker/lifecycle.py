@@ -12,7 +12,7 @@ from functools import partial
 
 from celery import Celery, signals
 
-from worker import beginnings, endings, publishing, sending
+from worker import beginnings, endings, owners, publishing, sending
 
 
 def install(app: Celery) -> None:
@@ -22,13 +22,14 @@ def install(app: Celery) -> None:
     calls one that is connected twice twice.
     """
     sending.watch_sending(app)
-    publishing.know(app)
+    owners.know(app)
     gate = partial(beginnings.gate_all, app)
     of_this_app = f"eventstream-{id(app)}"
     app.on_after_finalize.connect(beginnings.gate_all, weak=False, dispatch_uid=of_this_app)
     signals.worker_init.connect(lambda **_: gate(), weak=False, dispatch_uid=of_this_app)
     for signal, receiver in (
         (signals.before_task_publish, publishing.on_publish),
+        (signals.after_task_publish, publishing.on_published),
         (signals.task_success, endings.on_success),
         (signals.task_failure, endings.on_failure),
         (signals.task_retry, endings.on_retry),
