@@ -12,7 +12,7 @@ from functools import partial
 
 from celery import Celery, signals
 
-from worker import beginnings, endings, logs, publishing, sending
+from worker import beginnings, endings, logs, owners, publishing, sending
 from worker.reaper import ReaperThread
 
 
@@ -25,7 +25,7 @@ def install(app: Celery) -> None:
     logs.install()
     signals.after_setup_logger.connect(logs.install, weak=False, dispatch_uid="eventstream-logs")
     sending.watch_sending(app)
-    publishing.know(app)
+    owners.know(app)
     gate = partial(beginnings.gate_all, app)
     of_this_app = f"eventstream-{id(app)}"
     app.on_after_finalize.connect(beginnings.gate_all, weak=False, dispatch_uid=of_this_app)
@@ -35,6 +35,7 @@ def install(app: Celery) -> None:
         signal.connect(reaper.start, weak=False, dispatch_uid=of_this_app)
     for signal, receiver in (
         (signals.before_task_publish, publishing.on_publish),
+        (signals.after_task_publish, publishing.on_published),
         (signals.task_success, endings.on_success),
         (signals.task_failure, endings.on_failure),
         (signals.task_retry, endings.on_retry),

@@ -23,7 +23,7 @@ from worker.canvas import IN_ONE_TASK, Canvas, copied, finals, options_of, parts
 from worker.execution import UNNAMED_STAGE
 from worker.lifecycle import install
 from worker.option import option
-from worker.publishing import application, task_named
+from worker.owners import application, task_named
 from worker.sending import NOT_SENT
 
 log = logging.getLogger(__name__)

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from celery import Celery, _state
+from celery import _state
 
 from shared.facts import Accepted, Sent
 from shared.runs import HEADER, MANY, TERMINAL, RunRef, new_run, submit
-from worker.canvas import (
-    IN_ONE_TASK,
-    UNLOCK,
-    Canvas,
-    finals,
-    following,
-    options_of,
-    parts,
-    task_ids,
-)
+from worker.canvas import UNLOCK, following, task_ids
 from worker.execution import current
-from worker.option import option
-
-log = logging.getLogger(__name__)
+from worker.owners import ends, owner_of, owner_of_chord
 
 ROLE = "role"  # in the header, beside the run
 CARRIED = "carried"  # of a task that is none of our business, and only takes the run along
@@ -35,26 +21,6 @@ ASIDE = "aside"  # of a task that the run may end without
 BODY = "body"  # in the header of a chord's unlock: the role of the body that it sends
 GROUPS_REMEMBERED = 1000
 _FOLLOWING = "eventstream_following"  # on a task's request: the ids of what comes next
-
-_apps: list[Celery] = []  # those whose tasks may be tracked, the latest first
-
-
-def know(app: Celery) -> None:
-    """Has an application's tasks looked up by name."""
-    if app not in _apps:
-        _apps.insert(0, app)
-
-
-def application() -> Celery:
-    """The application to work with: the current one if it is known, else the latest that is."""
-    now = _state.get_current_app()
-    return now if now in _apps or not _apps else _apps[0]
-
-
-def task_named(name: object) -> Any:
-    """The task of that name, a tracked one if there is one; None where no application knows it."""
-    found = [task for app in _apps if (task := app.tasks.get(str(name))) is not None]
-    return next(filter(option, found), found[0] if found else None)
 
 
 def run_in(headers: Any) -> tuple[RunRef | None, str]:
@@ -75,16 +41,41 @@ def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> Non
     if ROLE not in headers.get(HEADER, ()):  # a new mapping: the given one may be a signature's
         roles = {ROLE: CARRIED, BODY: role} if sender == UNLOCK else {ROLE: role} if role else {}
         headers[HEADER] = ref.to_header() | roles
-    if not is_told and (role != CARRIED or sender.startswith("celery.")):
-        submit(
-            ref,
-            Sent(
-                task=headers["id"],
-                retries=headers.get("retries") or 0,
-                nesting=headers.get("replaced_task_nesting") or 0,
-                eta_ms=_eta_ms(headers),
-            ),
-        )
+    if not is_told and _counts(sender, role) and not _is_again(headers):
+        _tell(ref, headers)
+
+
+def on_published(sender: str, headers: dict[str, Any], **_: Any) -> None:
+    """after_task_publish: a task's next message is on the way.
+
+    Not said before: a worker that is killed in between gets the task's last message again, and
+    must still run it.
+    """
+    ref, role = run_in(headers)
+    if ref is not None and _counts(sender, role) and _is_again(headers):
+        _tell(ref, headers)
+
+
+def _counts(sender: str, role: str) -> bool:
+    return role != CARRIED or sender.startswith("celery.")
+
+
+def _is_again(headers: Mapping[str, Any]) -> bool:
+    """Whether it is a retry's message, or one of a task in the place of the running one."""
+    request = getattr(_state.get_current_task(), "request", None)
+    return bool(headers.get("retries")) or getattr(request, "id", None) == headers["id"]
+
+
+def _tell(ref: RunRef, headers: Mapping[str, Any]) -> None:
+    submit(
+        ref,
+        Sent(
+            task=headers["id"],
+            retries=headers.get("retries") or 0,
+            nesting=headers.get("replaced_task_nesting") or 0,
+            eta_ms=_eta_ms(headers),
+        ),
+    )
 
 
 def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | None, str, bool]:
@@ -95,7 +86,7 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
     request = getattr(_state.get_current_task(), "request", None)
     running, _ = run_in(getattr(request, "headers", None))
     embed = body[2]
-    owner = _owner(sender, body, headers)
+    owner = owner_of(sender, body, headers)
     if owner is None and running is None and sender != UNLOCK and not _is_followed(embed):
         return None, "", False
     after, group = following(headers, embed)
@@ -104,13 +95,13 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
         chord = body[0][1]
         chord_after, group = following({"group": body[0][0]}, {"chord": chord})
         after, ids = [*chord_after, *after], set(task_ids(chord))
-    owner = owner or _owner_of_chord(sender, embed, after)
+    owner = owner or owner_of_chord(sender, embed, after)
     if running is not None and owner in (None, (running.user_id, running.source_id)):
-        role = _role_within(running, request, ids, sender, owner is not None or bool(_ends(after)))
+        role = _role_within(running, request, ids, sender, owner is not None or bool(ends(after)))
         return running, role, False
     if owner is None:
         return None, "", False
-    return _accepted(owner, _ends(after) or [headers["id"]], group, headers), "", True
+    return _accepted(owner, ends(after) or [headers["id"]], group, headers), "", True
 
 
 def _is_followed(embed: Mapping[str, Any]) -> bool:
@@ -153,70 +144,6 @@ def _following(request: Any) -> set[str]:
         found = {request.id, *(task for signature in after for task in task_ids(signature))}
         setattr(request, _FOLLOWING, found)
     return found
-
-
-def _is_tracked(signature: Canvas) -> bool:
-    told = options_of(signature).get("headers") or ()
-    return HEADER in told or bool(option(task_named(signature.get("task"))))
-
-
-def _ends(after: Sequence[Canvas]) -> list[str]:
-    """The tracked tasks that end what comes after a task."""
-    return next((found for s in reversed(after) if (found := finals(s, _is_tracked))), [])
-
-
-def _owner(
-    sender: str, body: Any, headers: Mapping[str, Any], *, is_sure: bool = True
-) -> tuple[str, str] | None:
-    """The user and the source of a tracked task: by the call's header, or by its option."""
-    told, task = headers.get(HEADER), task_named(sender)
-    if isinstance(told, Mapping):
-        owner = (told.get("user"), told.get("source"))
-    elif option(task):
-        owner = _arguments(task, body[0], body[1])
-    else:
-        if sender in IN_ONE_TASK and option(task_named(_inner(body))):
-            log.error("%s of %s is not tracked: use a group", sender, _inner(body))
-        return None
-    if None in owner or not all(map(str, owner)):
-        if is_sure:
-            log.error(
-                "task %s is not tracked: %r names no user and source", sender, told or option(task)
-            )
-        return None
-    return str(owner[0]), str(owner[1])
-
-
-def _owner_of_chord(
-    sender: str, embed: Mapping[str, Any], after: Sequence[Canvas]
-) -> tuple[str, str] | None:
-    """The user and the source of the chord that an untracked task is in, or unlocks."""
-    chain = embed.get("chain") or [{}]
-    if not (sender == UNLOCK or embed.get("chord") or options_of(chain[0]).get("chord")):
-        return None
-    for part in (part for signature in after for part in parts(signature)):
-        given = part.get("args") or ()
-        body = (given if part.get("immutable") else (None, *given), part.get("kwargs") or {})
-        told = options_of(part).get("headers") or {}
-        if owner := _owner(str(part.get("task")), body, told, is_sure=False):
-            return owner
-    return None
-
-
-def _arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    try:
-        given = _signature(task.run).bind_partial(*args, **kwargs).arguments
-    except TypeError:
-        return None, None
-    return given.get(option(task)["user"]), given.get(option(task)["source"])
-
-
-_signature = lru_cache(maxsize=1024)(inspect.signature)  # reading one takes longer than using it
-
-
-def _inner(body: Any) -> str:
-    task = body[1].get("task") if isinstance(body[1], Mapping) else None
-    return str(task.get("task")) if isinstance(task, Mapping) else ""
 
 
 def _accepted(

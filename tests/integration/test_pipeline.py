@@ -163,13 +163,15 @@ def test_a_task_that_replaces_itself_is_part_of_the_run(
     lab: CanvasLab, by: str, place: str
 ) -> None:
     one = lab.tracked("replaces", "r", by=by)
-    lab.start(
-        {
-            "first": lambda: chain(one, lab.plain("b")),
-            "member": lambda: chord([one, lab.plain("b")], lab.plain("c")),
-            "last": lambda: chain(lab.plain("b"), one),
-        }[place]()
-    )
+    canvas: Any
+    match place:
+        case "first":
+            canvas = chain(one, lab.plain("b"))
+        case "member":
+            canvas = chord([one, lab.plain("b")], lab.plain("c"))
+        case _:
+            canvas = chain(lab.plain("b"), one)
+    lab.start(canvas)
     assert lab.told() == WHOLE
     within = {"task": ["r1"], "chain": ["r1", "r3"]}.get(by, ["r1", "r2", "r3"])
     assert sorted(lab.ran()) == sorted(["b", *(["c"] if place == "member" else []), "r", *within])
@@ -213,6 +215,19 @@ def test_a_member_that_is_retried_does_not_end_the_run(lab: CanvasLab) -> None:
     kinds = lab.told()
     assert kinds[0] == "queued" and kinds[-1] == "completed"
     assert sorted(lab.ran()) == ["a", "r", "r", "z"]
+
+
+@pytest.mark.parametrize("by", ["retry", "replace"])
+def test_a_worker_that_dies_before_it_publishes_a_tasks_next_message_runs_it_again(
+    lab: CanvasLab, pool: str, by: str
+) -> None:
+    if pool != "prefork":
+        pytest.skip("only prefork has children to kill")
+    lab.start(chain(lab.tracked("dies", "dies", by=by), lab.plain("b")))
+    kinds = lab.told()
+    assert (kinds[0], kinds[-1]) == ("queued", "completed")
+    assert lab.ran().count("killed") >= 1
+    assert lab.ran()[-1] == "b"
 
 
 def test_a_task_may_start_a_run(lab: CanvasLab) -> None:
