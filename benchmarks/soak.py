@@ -314,7 +314,7 @@ class Soak:
         """The ids of the runs of which a message was published, and never received."""
         from benchmarks.soak_app import PUBLISHED, RECEIVED
 
-        lost: Any = self._client.sdiff(PUBLISHED, RECEIVED)
+        lost: Any = self._client.sdiff([PUBLISHED, RECEIVED])
         return {message.decode().split()[0] for message in lost}
 
     def close(self) -> None:

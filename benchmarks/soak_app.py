@@ -13,13 +13,11 @@ from typing import Any
 from celery import Celery, chord, group, signals
 
 from shared.connections import app_redis
-from worker import reaper
 from worker.ingest import IngestError, track
 from worker.lifecycle import install
 from worker.publishing import run_in
 
 VISIBILITY_SECONDS = 8
-REAP_EVERY_SECONDS = 2
 MOST_SECONDS = 0.06  # that a task's body takes
 
 INGEST = {"user": "user_id", "source": "source_id"}
@@ -45,13 +43,6 @@ app.conf.update(
         "unacked_restore_throttle": 1,
         "unacked_restore_limit": 1000,
         "unacked_mutex_expire": 2,  # its holder may be killed
-    },
-    beat_schedule={
-        "reap": {
-            "task": reaper.reap.name,
-            "schedule": REAP_EVERY_SECONDS,
-            "options": {"expires": REAP_EVERY_SECONDS},
-        }
     },
 )
 install(app)
