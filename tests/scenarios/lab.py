@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from tests.servers import environment, web_server
 from worker.cli.children import Child, spawn
 
 MAIN = "main"
+HANGING = "hanging "  # before the name of a server that is there, and does not answer
 LOGS_VARIABLE = "SCENARIO_LOGS"  # a folder for what the processes wrote
 SETTINGS = {
     "INGEST_LEASE_SECONDS": "4",
@@ -58,12 +60,24 @@ class Servers:
     backend: RunningRedis
 
     def take(self, name: str) -> None:
-        """Has one end as by a crash."""
-        getattr(self, name).kill()
+        """Has one end as by a crash, or take connections and answer nothing."""
+        server = self._named(name)
+        if name.startswith(HANGING):
+            os.kill(server.pid, signal.SIGSTOP)
+        else:
+            server.kill()
 
     def give(self, hands: ThreadPoolExecutor, name: str) -> None:
-        """Starts it again, with what it held; on a thread that outlives it."""
-        hands.submit(getattr(self, name).start).result()
+        """Has it answer again, with what it held; started on a thread that outlives it."""
+        server = self._named(name)
+        if name.startswith(HANGING):
+            os.kill(server.pid, signal.SIGCONT)
+        else:
+            hands.submit(server.start).result()
+
+    def _named(self, name: str) -> RunningRedis:
+        server: RunningRedis = getattr(self, name.removeprefix(HANGING))
+        return server
 
 
 @dataclass

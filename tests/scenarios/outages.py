@@ -6,6 +6,7 @@ from celery import chain
 
 from tests.scenarios.bench import Bench
 from tests.scenarios.cases import EARLY, LATE, POOLED, PROCESSES, Cases, Seen
+from tests.scenarios.lab import HANGING
 
 cases = Cases("Without a server", "{pool}-away")
 scenario = cases.add
@@ -88,6 +89,12 @@ def _(bench: Bench) -> None:
     "queued, started, progress, completed",
     pools=POOLED,
     without="facts",
+)
+@scenario(
+    "The toolkit's Redis hangs, and it succeeds",
+    "queued, started, progress, completed",
+    pools=POOLED,
+    without=HANGING + "facts",
 )
 def _(bench: Bench) -> None:
     result = bench.send("work")

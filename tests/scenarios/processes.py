@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from tests.scenarios.bench import Bench
 from tests.scenarios.cases import (
+    EARLY,
     LATE,
     PROCESSES,
     Cases,
@@ -96,3 +100,35 @@ def _(bench: Bench) -> None:
 )
 def _(bench: Bench) -> None:
     bench.send("die_after_retry")
+
+
+def ended_unheard(seen: Seen) -> None:
+    """The frozen body came to its end, and nobody was told."""
+    assert "ended" in seen.marks[1:]
+
+
+@scenario(
+    "Its process freezes for longer than a lease",
+    "queued, started, failed: worker_lost",
+    pools=PROCESSES,
+    acks=EARLY,
+    then=ended_unheard,
+)
+@scenario(
+    "Its process freezes for longer than a lease",
+    "queued, started, stalled: worker_lost, started 2, completed",
+    pools=PROCESSES,
+    acks=LATE,
+    then=ended_unheard,
+)
+def _(bench: Bench) -> None:
+    bench.send("freeze_once")
+    bench.wait(lambda: bench.marks, "its process id")
+    pid = int(bench.marks[0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        bench.see("completed" if bench.case.late else "failed: worker_lost")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    ends = 2 if bench.case.late else 1
+    bench.wait(lambda: bench.marks.count("ended") == ends, "the end of its body")

@@ -21,7 +21,7 @@ from tests.scenarios.app import make_app
 from tests.scenarios.bench import Bench
 from tests.scenarios.cases import Case, Seen, Victim
 from tests.scenarios.client import Client, has_ended
-from tests.scenarios.lab import MAIN, Lab, Plan, running_lab
+from tests.scenarios.lab import HANGING, MAIN, Lab, Plan, running_lab
 from tests.scenarios.meetings import Meetings
 
 _END_SECONDS = 45.0  # from the last thing that a scenario does to the end of its run
@@ -30,7 +30,7 @@ _IDLE_SECONDS = 12.0
 _QUIET_SECONDS = 1.5  # in which nothing may follow: three looks of the reaper
 _POLL_SECONDS = 0.02
 # What scenarios are without, one after another.
-_TURNS = ("", "connections", "backend", "facts", "broker")
+_TURNS = ("", "connections", "backend", "facts", HANGING + "facts", "broker")
 
 
 def run(plan: Plan, cases: Sequence[Case], folder: Path) -> list[Seen]:

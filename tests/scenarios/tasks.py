@@ -27,6 +27,7 @@ INGEST = {"user": "user_id", "source": "source_id"}
 _POLL_SECONDS = 0.05
 _ENDLESS_SECONDS = 60.0
 _SOON_SECONDS = 0.3
+_FROZEN_SECONDS = 1.0
 
 Body = Callable[..., Any]
 
@@ -219,6 +220,14 @@ def be_interrupted_in_our_receiver(task: Any, user_id: str, source_id: str) -> N
         return deliver(outbox, step)
 
     process._try = deliver_slowly
+
+
+@tracked()
+def freeze_once(task: Any, user_id: str, source_id: str) -> None:
+    if not comes_again(task):
+        mark(user_id, os.getpid())
+        time.sleep(_FROZEN_SECONDS)
+    mark(user_id, "ended")
 
 
 @tracked()

@@ -54,6 +54,7 @@ DECLARED = [case for part in PARTS for case in part.cases.all]
 BY_PLAN = sorted(DECLARED, key=lambda case: list(PLANS).index(case.plan))
 
 
+@pytest.mark.timeout(300)  # the first one waits for all of a lab
 @pytest.mark.parametrize("case", BY_PLAN, ids=str)
 def test_a_client_sees(
     case: Case, observe: Observe, record_property: Callable[[str, object], None]
