@@ -7,11 +7,6 @@ started again. The last line says how many runs there were, how many terminal ev
 these were duplicates, how many runs were wrong (they ended otherwise than their shape says they
 must, a percent fell within an attempt, or a total was not the number of tasks), and how many have
 not ended. The exit code is 1 unless all is well.
-
-The broker is Redis, whose transport takes a message off the queue before it notes that a worker
-has it (BRPOP, then HSET): a worker that is killed in between loses the message, for good. That is
-counted apart, by the messages that were published and never received: such a run has to fail,
-once.
 """
 
 from __future__ import annotations
@@ -28,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +31,7 @@ import click
 import psutil
 import redis
 
+from benchmarks import soak_broker
 from shared import keys
 from worker.cli.children import Child, spawn, stop
 from worker.cli.embedded import wait_until_answering
@@ -67,7 +63,6 @@ class Expected:
     tasks: int
     implicit: bool
     source: str
-    code: str = "meant_to_fail"  # of a run that has to fail
 
 
 @dataclass
@@ -78,14 +73,12 @@ class Verdict:
     terminals: int = 0
     duplicates: int = 0
     lost: int = 0
-    unheard: int = 0  # runs of which the broker lost a message, and which failed for that
     wrong: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         return (
             f"runs {self.runs}, terminals {self.terminals}, duplicates {self.duplicates}, "
             f"wrong {len(self.wrong)}, lost {self.lost}"
-            + (f" (failed since the broker lost a message: {self.unheard})" if self.unheard else "")
         )
 
     def is_well(self) -> bool:
@@ -95,8 +88,10 @@ class Verdict:
 class Crew:
     """The workers, of which one is killed every now and then, and beat."""
 
-    def __init__(self, env: Mapping[str, str], log: Path, dice: random.Random) -> None:
-        self._env, self._dice = env, dice
+    def __init__(
+        self, client: redis.Redis, env: Mapping[str, str], log: Path, dice: random.Random
+    ) -> None:
+        self._client, self._env, self._dice = client, env, dice
         self._log = log.open("a")
         self._workers = [self._worker(n) for n in range(WORKERS)]
         self._beat = self._start("beat", "beat", "--schedule", str(log.with_name("beat")))
@@ -105,7 +100,8 @@ class Crew:
 
     def _start(self, name: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "celery", "-A", "benchmarks.soak_app", *arguments]
-        return spawn(name, [*command, "--loglevel", "WARNING"], env=self._env, sink=self._write)
+        env = {**self._env, soak_broker.WORKER: name}
+        return spawn(name, [*command, "--loglevel", "WARNING"], env=env, sink=self._write)
 
     def _write(self, name: str, line: str) -> None:
         if not self._log.closed:
@@ -132,6 +128,7 @@ class Crew:
 
     def _restart(self, number: int) -> None:
         self._maimed.discard(number)
+        soak_broker.give_back(self._client, f"worker{number}")
         self._workers[number] = self._worker(number)
 
     def _kill(self, what: str, pid: int) -> None:
@@ -188,7 +185,7 @@ def kind_of(event: Mapping[str, Any]) -> str:
     return str(event["type"]).removeprefix("source.ingest.")
 
 
-def judge(expected: list[Expected], journal: Journal, unheard: set[str]) -> Verdict:
+def judge(expected: list[Expected], journal: Journal) -> Verdict:
     """Compares what was told of each run with what had to be."""
     verdict = Verdict(runs=len(expected))
     for run in expected:
@@ -197,21 +194,10 @@ def judge(expected: list[Expected], journal: Journal, unheard: set[str]) -> Verd
         verdict.terminals += len(terminals)
         verdict.duplicates += max(0, len(terminals) - 1)
         verdict.lost += not terminals
-        if terminals and _failed_unheard(run, events, unheard):
-            verdict.unheard += 1
-        elif terminals and (fault := _fault(run, events)):
+        if terminals and (fault := _fault(run, events)):
             shown = " ".join(map(kind_of, events))
             verdict.wrong.append(f"{run.source} {run.words}: {fault}: {shown}")
     return verdict
-
-
-def _failed_unheard(run: Expected, events: list[dict[str, Any]], unheard: set[str]) -> bool:
-    """Whether a run failed since a message of it was lost, and rightly so but for that."""
-    last = events[-1]["payload"]
-    if last["run_id"] not in unheard or kind_of(events[-1]) != "failed":
-        return False
-    is_told = last["error"]["code"] in ("never_started", "chain_broken", "worker_lost")
-    return is_told and not _fault(replace(run, status="failed", code=last["error"]["code"]), events)
 
 
 def _fault(run: Expected, events: list[dict[str, Any]]) -> str:
@@ -226,7 +212,7 @@ def _fault(run: Expected, events: list[dict[str, Any]]) -> str:
         return "more than one run"
     if kinds[-1] != run.status:
         return f"{kinds[-1]} instead of {run.status} ({payload.get('error')})"
-    if run.status == "failed" and payload["error"]["code"] != run.code:
+    if run.status == "failed" and payload["error"]["code"] != "meant_to_fail":
         return f"failed with {payload['error']}"
     before = (0, 0)
     for event in events:
@@ -264,7 +250,7 @@ class Soak:
         self._kill_every_seconds = kill_every_seconds
         self._next_kill = time.monotonic() + kill_every_seconds
         env = {**kept, **SETTINGS, "REDIS_URL": url, "PYTHONPATH": root}
-        self.crew = Crew(env, folder / "soak.log", self._killing)
+        self.crew = Crew(self._client, env, folder / "soak.log", self._killing)
         self.journal = Journal(self._client)
         self.expected: list[Expected] = []
 
@@ -310,13 +296,6 @@ class Soak:
             time.sleep(0.1)
         self.journal.read()
 
-    def unheard(self) -> set[str]:
-        """The ids of the runs of which a message was published, and never received."""
-        from benchmarks.soak_app import PUBLISHED, RECEIVED
-
-        lost: Any = self._client.sdiff([PUBLISHED, RECEIVED])
-        return {message.decode().split()[0] for message in lost}
-
     def close(self) -> None:
         """Stops everything, and lets go of Celery's results while there is a Redis to tell."""
         from benchmarks.soak_app import app
@@ -353,10 +332,9 @@ def main(runs: int, seed: int | None, kill_every: float, log: Path | None) -> No
                 soak.start(runs)
                 soak.finish()
                 soak.settle(20)
-                unheard = soak.unheard()
             finally:
                 soak.close()
-            verdict = judge(soak.expected, soak.journal, unheard)
+            verdict = judge(soak.expected, soak.journal)
     for fault in verdict.wrong[:SHOWN]:
         click.echo(f"wrong: {fault}")
     for run in soak.expected:

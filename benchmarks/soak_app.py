@@ -10,12 +10,10 @@ import random
 import time
 from typing import Any
 
-from celery import Celery, chord, group, signals
+from celery import Celery, chord, group
 
-from shared.connections import app_redis
 from worker.ingest import IngestError, track
 from worker.lifecycle import install
-from worker.publishing import run_in
 
 VISIBILITY_SECONDS = 8
 MOST_SECONDS = 0.06  # that a task's body takes
@@ -37,7 +35,9 @@ app.conf.update(
     task_serializer="json",
     result_expires=3600,
     broker_connection_retry_on_startup=True,
+    broker_transport="benchmarks.soak_broker:Transport",
     broker_transport_options={
+        "priority_steps": [0],
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
@@ -46,29 +46,6 @@ app.conf.update(
     },
 )
 install(app)
-
-
-PUBLISHED, RECEIVED = "soak:published", "soak:received"  # sets of a run, a task and its retries
-
-
-def note_published(headers: Any = None, **_: Any) -> None:
-    """after_task_publish: the broker has the message."""
-    _note(PUBLISHED, headers)
-
-
-def note_received(request: Any = None, **_: Any) -> None:
-    """task_received: the broker knows that a worker has it."""
-    _note(RECEIVED, request.request_dict)
-
-
-def _note(key: str, headers: Any) -> None:
-    ref, _ = run_in(headers)
-    if ref is not None:
-        app_redis().sadd(key, f"{ref.run_id} {headers['id']} {headers.get('retries') or 0}")
-
-
-signals.after_task_publish.connect(note_published, weak=False)
-signals.task_received.connect(note_received, weak=False)
 
 
 def work() -> None:
