@@ -10,12 +10,12 @@ worker is started again.
 from __future__ import annotations
 
 import os
+from queue import Empty
 from time import monotonic
 from typing import Any
 
 import redis
 from kombu.transport.redis import Channel as RedisChannel
-from kombu.transport.redis import Empty
 from kombu.transport.redis import Transport as RedisTransport
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
@@ -39,7 +39,7 @@ class Channel(RedisChannel):
     """Takes messages in a way that a kill does not lose; for one queue without priorities."""
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        if not self._queue_cycle.consume(1):
+        if not self._queue_cycle.consume(1):  # type: ignore[attr-defined]
             return
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
@@ -50,7 +50,7 @@ class Channel(RedisChannel):
         try:
             try:
                 item = self.client.parse_response(self.client.connection, "BLMOVE", **options)
-            except self.connection_errors:
+            except self.connection_errors:  # type: ignore[attr-defined]
                 self.client.connection.disconnect()
                 raise
             if not item:
