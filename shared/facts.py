@@ -262,11 +262,13 @@ class HandedOver(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked(Fact):
-    """A task was revoked, or expired before it ran."""
+    """A task was revoked, or a message of it expired. `retries` is None where it is not known."""
 
     kind = "revoked"
     priority = Priority.TERMINAL
     expired: bool
+    retries: int | None = None
+    nesting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

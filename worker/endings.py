@@ -257,7 +257,8 @@ def on_revoked(sender: Any, request: Any = None, expired: Any = False, **_: Any)
     """task_revoked: it will not run, or was ended."""
     ref = _run_of(request, request.id)
     if ref is not None:
-        submit(ref, Revoked(task=request.id, expired=bool(expired)))
+        attempt = _attempt_of(request, request.id)
+        submit(ref, Revoked(task=request.id, expired=bool(expired), **attempt))
 
 
 def on_unknown(message: Any = None, id: str | None = None, **_: Any) -> None:

@@ -16,8 +16,27 @@ local function take_reports()
 end
 
 local function move(task, key)
-  if key[1] > task.nesting then task.executions = 0 end -- replaced: counted as a task of its own
+  if key[1] > task.nesting then -- replaced: counted as a task of its own
+    task.executions, task.twin = 0, 0
+  end
   task.nesting, task.retries, task.rank = key[1], key[2], key[3]
+end
+
+local function may_get_done(task) -- its lease has not run out
+  return is_alive(task) or task.suspect == 'doubt'
+end
+
+local function may_be_at_work(task) -- nobody has told of its end
+  return may_get_done(task) or task.suspect == 'unheard'
+end
+
+-- The worker's main process knows no nonce, and not always the attempt.
+local function may_be_earlier(task) -- than the latest attempt
+  return f.retries == '' and task.retries + task.nesting > 0
+end
+
+local function may_be_another(task) -- than the execution at work
+  return f.nonce == '' and may_be_at_work(task) and (task.twin == 1 or may_be_earlier(task))
 end
 
 function facts.sent(task) -- its message is about to be published: the first, or a retry's
@@ -33,7 +52,10 @@ end
 function facts.started(task)
   local key = {tonumber(f.nesting), tonumber(f.retries), 2}
   if f.nonce == task.nonce then return 'ok' end -- again, since the first reply was lost
-  if compare(key, {task.nesting, task.retries, task.rank}) < 0 then return 'stale' end
+  local order = compare(key, {task.nesting, task.retries, task.rank})
+  if order < 0 or (order == 0 and is_handed_over(task)) then return 'stale' end
+  if order == 0 and is_spent(task) and may_get_done(task) then return 'stale' end
+  if order == 0 and may_be_at_work(task) then task.twin = 1 end
   move(task, key)
   local again = task.executions > 0
   task.phase, task.nonce, task.executions, task.suspect = 'open', f.nonce, task.executions + 1, '-'
@@ -52,7 +74,9 @@ function facts.started(task)
   if task.executions > attempt then set('attempt', int(task.executions), 'percent', '0') end
   if status ~= 'running' or task.executions > attempt then
     set('status', 'running', 'eta', '', 'reason', '', 'error', '')
+    if num('open') == 1 then set('stage', '', 'done', '', 'total', '', 'unit', '', 'note', '') end
     recount()
+    if get('dirty') == '' then set('shown', shown()) end -- this event tells it
     emit('started', ',"percent":' .. int(num('percent')))
   end
   return 'ok'
@@ -61,6 +85,7 @@ end
 function facts.progress(task)
   if not is_current(task) then return 'stale' end
   take_reports()
+  if task.suspect ~= '-' then redis.call('HDEL', KEY_RUN, 'error:' .. f.task) end
   task.deadline, task.suspect = now + LEASE_MS, '-'
   save_task(task)
   set('lease_ms', int(now + LEASE_MS))
@@ -74,26 +99,30 @@ local function finish(task) -- the task has done its share
   task.phase, task.suspect = 'done', '-'
   save_task(task)
   for _, stage in ipairs(stages()) do
-    if redis.call('HEXISTS', KEY_RUN, 'part:' .. f.task .. ':' .. stage[1]) == 1 then
-      contribute(f.task, stage[1], MILLION)
-      local of = num('parts:' .. stage[1])
-      if of > 1 and get('stage') == '' then set('stage', stage[1], 'total', int(of), 'unit', get('unit:' .. stage[1])) end
-      if of > 1 and get('stage') == stage[1] then
-        set('done', int(math.min(of, num('finished:' .. stage[1]))))
-      end
+    local share, of = get('part:' .. f.task .. ':' .. stage[1]), num('parts:' .. stage[1])
+    if share ~= '' then contribute(f.task, stage[1], MILLION) end
+    -- Shown where the task has never said anything of it, or where it is being counted.
+    if of > 0 and (share == '0' or (share ~= '' and of > 1 and get('stage') == stage[1])) then
+      set('stage', stage[1], 'done', int(math.min(of, num('finished:' .. stage[1]))), 'total', int(of),
+        'unit', get('unit:' .. stage[1]))
     end
   end
   recount()
+end
+
+local function is_last(id) -- of those that the run waits for
+  return redis.call('HDEL', KEY_RUN, 'final:' .. id) == 1
+    and redis.call('HINCRBY', KEY_RUN, 'finals', -1) == 0 and get('forgotten') == ''
 end
 
 function facts.succeeded(task)
   if not is_current(task) then return 'stale' end
   take_reports()
   finish(task)
-  if get('status') == 'stalled' then set('status', 'running', 'reason', '') end
-  due = show(false)
-  if redis.call('HDEL', KEY_RUN, 'final:' .. f.task) == 1
-    and redis.call('HINCRBY', KEY_RUN, 'finals', -1) == 0 then
+  local ends, back = is_last(f.task), get('status') == 'stalled'
+  if back and not ends then set('status', 'running', 'reason', '') end
+  due = show(back and not ends)
+  if ends then
     if f.result ~= '' then set('result', '{' .. string.sub(f.result, 2) .. '}') end
     close('completed', f.result)
   end
@@ -109,31 +138,36 @@ end
 function facts.failed(task)
   if not is_current(task) then return 'stale' end
   take_reports()
+  if f.nonce == '' and may_get_done(task) and task.deadline > now then return doubt(task) end
   return fail(f.error, f.details)
 end
 
 function facts.lost(task) -- the worker's main process saw an execution end without its own word
-  if f.rejected == '1' then return fail(f.error, f.details) end
-  if is_outdated(task) then return 'stale' end
-  if task.rank == 2 and f.comes_again ~= '1' then return fail(f.error, f.details) end
+  if is_outdated(task) or is_handed_over(task) then return 'stale' end
+  local rejected, comes_again = f.rejected == '1', f.comes_again == '1'
+  if task.rank < 2 and may_be_earlier(task) and not rejected then return 'ok' end
+  if rejected or not comes_again then
+    local doubtful = may_be_another(task) or (rejected and may_be_at_work(task))
+    return doubtful and doubt(task) or fail(f.error, f.details)
+  end
   set('error:' .. f.task, f.error)
   return suspect(task, 'worker_lost', tonumber(f.grace_ms))
 end
 
 function facts.interrupted(task) -- the execution ended without a result
-  if not is_current(task) or is_outdated(task) then return 'stale' end
+  if not is_current(task) or is_outdated(task) or is_handed_over(task) then return 'stale' end
   take_reports()
+  if task.rank < 2 and may_be_earlier(task) then return 'ok' end
+  if f.comes_again ~= '1' and may_be_another(task) then return doubt(task) end
   set('error:' .. f.task, f.error)
   return suspect(task, 'interrupted', f.comes_again == '1' and tonumber(f.grace_ms) or SETTLE_MS)
 end
 
 function facts.retrying(task)
-  local retries = tonumber(f.retries) + 1
-  if compare({tonumber(f.nesting), retries, 1}, {task.nesting, task.retries, task.rank}) <= 0 then
-    return 'stale'
-  end
-  task.nesting, task.retries, task.rank, task.nonce = tonumber(f.nesting), retries, 1, '-'
-  task.phase, task.suspect, task.deadline = 'open', '-', when_due(f.eta_ms)
+  local key = {tonumber(f.nesting), tonumber(f.retries) + 1, 1}
+  if compare(key, {task.nesting, task.retries, task.rank}) <= 0 then return 'stale' end
+  move(task, key)
+  task.phase, task.nonce, task.suspect, task.deadline = 'open', '-', '-', when_due(f.eta_ms)
   save_task(task)
   take_reports()
   if num('open') > 1 then -- the others go on, and so does the run
@@ -142,7 +176,7 @@ function facts.retrying(task)
   end
   if get('dirty') == '1' then show(true) end
   local attempts = f.attempts == '' and 'null' or f.attempts
-  set('status', 'retrying', 'attempts', attempts, 'eta', f.eta, 'error', f.error)
+  set('status', 'retrying', 'attempts', attempts, 'eta', f.eta, 'error', f.error, 'reason', '')
   emit('retrying', ',"percent":' .. int(num('percent')) .. ',"attempts":' .. attempts
     .. ',"eta":' .. f.eta .. ',"error":' .. f.error)
   return 'ok'
@@ -152,13 +186,14 @@ function facts.handed_over(task) -- the execution replaced itself by a canvas un
   if not is_current(task) then return 'stale' end
   take_reports()
   due = show(false)
-  task.nonce, task.deadline = '-', now + QUEUE_MS
+  task.nonce, task.suspect, task.deadline = '-', '-', now + QUEUE_MS
   save_task(task)
   return 'ok'
 end
 
-function facts.revoked()
-  if f.expired == '1' then
+function facts.revoked(task)
+  if f.expired == '1' then -- of a message that came again, that is no news of who is at work
+    if is_outdated(task) or is_alive(task) or is_handed_over(task) then return 'stale' end
     return fail_with('expired', 'This source waited too long and was not processed.', true)
   end
   cancel('revoked')

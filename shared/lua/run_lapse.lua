@@ -4,6 +4,7 @@
 --   fail   end the run
 
 local next_ms = -1
+local REASONS = {unheard = 'worker_lost', worker_lost = 'worker_lost', interrupted = 'interrupted'}
 
 local function give_up(task)
   local error = get('error:' .. task.id)
@@ -11,7 +12,7 @@ local function give_up(task)
     fail_with('poison', 'This source made its worker crash again and again.')
   elseif error ~= '' then
     fail(error)
-  elseif task.rank == 2 and task.nonce == '-' then
+  elseif is_handed_over(task) then
     fail_with('chain_broken', 'A later step of this source never ran. Please try again.', true)
   elseif task.rank == 2 then
     fail_with('worker_lost', 'Processing stopped unexpectedly. Please try again.', true)
@@ -21,19 +22,21 @@ local function give_up(task)
 end
 
 local function lapse(task)
-  if is_alive(task) and task.late == 1 and not is_spent(task) then
-    suspect(task, 'worker_lost', task.grace)
+  if f.mode == 'ask' then
+    names[#names + 1] = task.id
+  elseif is_alive(task) and task.late == 1 and not is_spent(task) then
+    suspect(task, 'worker_lost', task.grace, 'unheard')
   elseif f.mode == 'fail' then
     give_up(task)
-  elseif f.mode == 'ask' then
-    names[#names + 1] = task.id
-  elseif num('alive') == (is_alive(task) and 1 or 0) then
+  elseif is_alive(task) and num('lease_ms') <= now then -- nor is anything heard of the others
     stall('worker_lost')
   end
 end
 
 local function lapse_idle() -- nothing is on the way, but something is missing
-  if f.mode == 'fail' then
+  if f.mode ~= 'show' and num('finals') == 0 then -- of a forgotten run: none is known to be missing
+    close('completed', '')
+  elseif f.mode == 'fail' then
     fail_with('chain_broken', 'A later step of this source never ran. Please try again.', true)
   elseif f.mode == 'ask' then
     for _, field in ipairs(redis.call('HKEYS', KEY_RUN)) do
@@ -46,11 +49,30 @@ local function look_again(ms)
   if next_ms < 0 or ms < next_ms then next_ms = ms end
 end
 
+-- What waits is not given up while others of its run are at work, or were a moment ago.
+local function is_held_up(task)
+  return (task.rank < 2 or is_handed_over(task)) and task.suspect == '-'
+    and (num('alive') > 0 or num('lease_ms') > now)
+end
+
 local function lapse_all()
+  local waiting, suspicion = false, nil
   each_task(function(task)
-    if ended == '' and task.phase == 'open' and task.deadline <= now then lapse(task) end
-    if task.phase == 'open' then look_again(task.deadline) end
+    if task.phase ~= 'open' or ended ~= '' then return end
+    if task.deadline <= now then
+      if is_held_up(task) then
+        task.deadline = now + LEASE_MS
+      else
+        lapse(task)
+      end
+    end
+    look_again(task.deadline)
+    waiting = waiting or (task.rank < 2 and task.suspect == '-')
+    if REASONS[task.suspect] and task.deadline - now > SETTLE_MS then suspicion = REASONS[task.suspect] end
   end)
+  if ended == '' and suspicion and not waiting then -- unseen while others were at work
+    if num('alive') == 0 then stall(suspicion) else look_again(now + LEASE_MS) end
+  end
   local idle = num('idle')
   if ended == '' and idle > 0 then
     if idle <= now then lapse_idle() end

@@ -28,12 +28,14 @@
 --   open alive           how many tasks are open, and have an execution at work
 --   finals idle lease_ms how many finals are missing; since when nothing is open; the last lease
 --   final:<id>           a task whose success the run waits for
---   task:<id>            nesting retries rank phase nonce executions late grace suspect deadline
+--   task:<id>            nesting retries rank phase nonce executions twin late grace suspect deadline
 --   error:<id>           what a suspected task fails with
+--   forgotten            '1' of a run that Redis had lost, so that its finals are not known
 --   planned sum:<stage> parts:<stage> finished:<stage> unit:<stage>   what its tasks have reported
 --   part:<task>:<stage>  that task's share of the stage, in millionths
 -- A task's key (nesting, retries, rank) only grows: nesting counts replacements by Task.replace,
--- rank is sent 0, retrying 1, started 2. A nonce names one execution and fences the others.
+-- rank is sent 0, retrying 1, started 2. A nonce names one execution and fences the others; a twin
+-- began while another was at work, so that what is told without a nonce may be of either.
 -- Guards, in order: the run is over (closed); the task is done (duplicate); the fact is another
 -- execution's, or of an attempt that has been replaced (stale).
 
@@ -44,6 +46,7 @@ local function step()
     if FACT ~= 'started' and FACT ~= 'retrying' then return 'missing' end
     if open_run() then return 'closed' end -- forgotten, and there is a newer one
     create()
+    if f.final == '*' then set('forgotten', '1') end
   elseif TERMINAL[status] then
     return 'closed'
   end

@@ -1,6 +1,6 @@
 -- run_tasks: the tasks of a run, a packed field each, and which of a task's facts comes later.
 
-local TASK_FIELDS = {'nesting', 'retries', 'rank', 'phase', 'nonce', 'executions', 'late',
+local TASK_FIELDS = {'nesting', 'retries', 'rank', 'phase', 'nonce', 'executions', 'twin', 'late',
   'grace', 'suspect', 'deadline'}
 local TASK_TEXT = {phase = true, nonce = true, suspect = true}
 
@@ -8,9 +8,13 @@ local function is_alive(task) -- an execution is at work, as far as is known
   return task.phase == 'open' and task.rank == 2 and task.nonce ~= '-' and task.suspect == '-'
 end
 
+local function is_handed_over(task) -- its execution is over, and others do its work under its id
+  return task.phase == 'open' and task.rank == 2 and task.nonce == '-'
+end
+
 local function load_task(id, text)
   text = text or get('task:' .. id)
-  if text == '' then text = '0 0 0 new - 0 0 0 - 0' end
+  if text == '' then text = '0 0 0 new - 0 0 0 0 - 0' end
   local task, i = {id = id}, 1
   for word in string.gmatch(text, '%S+') do
     local name = TASK_FIELDS[i]

@@ -18,7 +18,7 @@ from shared.runs import RunRef
 from tests.conftest import RunningRedis
 from tests.described import check_answer, check_event
 from tests.ingested import ingest
-from tests.integration.test_runs import BROKEN, started, submit
+from tests.run_facts import BROKEN, started, submit
 from tests.servers import web_server
 from tests.sse import watch
 from web import create_app

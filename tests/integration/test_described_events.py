@@ -23,7 +23,7 @@ from shared.facts import (
 from shared.publisher import publish_user_event
 from shared.runs import RunRef
 from tests.described import check_event
-from tests.integration.test_runs import BROKEN, GRACE_MS, USER, overdue, started, submit
+from tests.run_facts import BROKEN, GRACE_MS, USER, overdue, started, submit
 from worker.documents.indexing import failures
 
 ETA = "2026-01-01T00:00:00.000Z"
@@ -107,8 +107,10 @@ def test_every_failed_end_fits_its_schema(client: redis.Redis) -> None:
     expired = accepted("expired")
     submit(expired, Revoked(task="T", expired=True))
     poison = accepted("poison")
-    for execution in range(6):
+    for execution in range(5):
         submit(poison, started(nonce=str(execution)))
+    overdue(client, poison)
+    runs.lapse(poison, "fail")
     assert checked_types(client).count("failed") == 5
     assert {"failed_files"} <= {
         name for event in journaled(client) for name in event["payload"]
