@@ -363,7 +363,7 @@ def test_whatever_happens_a_run_ends_once_and_rightly(
     get_settings.cache_clear()
     more = int(os.environ.get("RUN_MODEL_EXAMPLES", "0"))
     profile = settings(
-        max_examples=more or 150,
+        max_examples=more or 60,
         stateful_step_count=40,
         deadline=None,
         derandomize=not more,
