@@ -39,6 +39,7 @@ def _(bench: Bench) -> None:
 @scenario(
     "It is revoked with terminate while it runs",
     "queued, started, progress, cancelled: revoked",
+    varies="queued, started, progress, (stalled: interrupted, (progress, )?)?cancelled: revoked",
     pools=PROCESSES,
 )
 def _(bench: Bench) -> None:
