@@ -7,42 +7,30 @@ started again. The last line says how many runs there were, how many terminal ev
 these were duplicates, how many runs were wrong (they ended otherwise than their shape says they
 must, a percent fell within an attempt, or a total was not the number of tasks), and how many have
 not ended. The exit code is 1 unless all is well.
+
+Runs of which Celery itself left a chord hanging are counted apart (`benchmarks/soak_chords.py`):
+they have to fail, once, as `chain_broken`.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import random
-import secrets
-import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 import redis
 
-from benchmarks import soak_broker
-from shared import keys
-from worker.cli.children import Child, spawn, stop
-from worker.cli.embedded import wait_until_answering
-from worker.cli.redis_server import RedisServer
+from benchmarks import soak_chords
+from benchmarks.soak_crew import Crew, temporary_redis
+from benchmarks.soak_verdict import USERS, Expected, Journal, Verdict, judge, kind_of
 
-WORKERS = 2
-PROCESSES = 2
-USERS = 20
 MOST_AT_ONCE = 40  # open runs
-TERMINAL = {"completed", "failed", "cancelled"}
-STOP_SECONDS = 10.0
 SETTLE_SECONDS = 240.0  # for what nothing is heard of: longer than any deadline below
 SHOWN = 20
 
@@ -52,189 +40,6 @@ SETTINGS = {
     "INGEST_QUEUE_TIMEOUT_SECONDS": "120",
     "EVENTS_STREAM_MAXLEN": "1000000",
 }
-
-
-@dataclass
-class Expected:
-    """A run, and what must become of it."""
-
-    words: str
-    status: str
-    tasks: int
-    implicit: bool
-    source: str
-
-
-@dataclass
-class Verdict:
-    """What became of all runs."""
-
-    runs: int = 0
-    terminals: int = 0
-    duplicates: int = 0
-    lost: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    def line(self) -> str:
-        return (
-            f"runs {self.runs}, terminals {self.terminals}, duplicates {self.duplicates}, "
-            f"wrong {len(self.wrong)}, lost {self.lost}"
-        )
-
-    def is_well(self) -> bool:
-        return not (self.duplicates or self.wrong or self.lost) and self.terminals == self.runs
-
-
-class Crew:
-    """The workers, of which one is killed every now and then, and beat."""
-
-    def __init__(
-        self, client: redis.Redis, env: Mapping[str, str], log: Path, dice: random.Random
-    ) -> None:
-        self._client, self._env, self._dice = client, env, dice
-        self._log = log.open("a")
-        self._workers = [self._worker(n) for n in range(WORKERS)]
-        self._beat = self._start("beat", "beat", "--schedule", str(log.with_name("beat")))
-        self.killed: Counter[str] = Counter()
-        self._maimed: set[int] = set()  # lost a child since they started
-
-    def _start(self, name: str, *arguments: str) -> Child:
-        command = [sys.executable, "-m", "celery", "-A", "benchmarks.soak_app", *arguments]
-        env = {**self._env, soak_broker.WORKER: name}
-        return spawn(name, [*command, "--loglevel", "WARNING"], env=env, sink=self._write)
-
-    def _write(self, name: str, line: str) -> None:
-        if not self._log.closed:
-            self._log.write(f"{time.time():.3f} {name} {line}\n")
-
-    def _worker(self, number: int) -> Child:
-        name = f"worker{number}"
-        options = ["--concurrency", str(PROCESSES), "-n", f"{name}@soak"]
-        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return self._start(name, "worker", *options, *quiet)
-
-    def kill_one(self) -> None:
-        """Kills a main process or a child; a main process is started again."""
-        number = self._dice.randrange(WORKERS)
-        worker = self._workers[number]
-        children = psutil.Process(worker.pid).children() if worker.running else []
-        if children and self._dice.random() < 0.5:
-            self._maimed.add(number)
-            self._kill("children", self._dice.choice(children).pid)
-            return
-        self._kill("mains", worker.pid)
-        worker.kill()
-        self._restart(number)
-
-    def _restart(self, number: int) -> None:
-        self._maimed.discard(number)
-        soak_broker.give_back(self._client, f"worker{number}")
-        self._workers[number] = self._worker(number)
-
-    def _kill(self, what: str, pid: int) -> None:
-        self._write("soak", f"kills {pid} of the {what}")
-        self.killed[what] += 1
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            self.killed[what] -= 1
-
-    def tend(self) -> None:
-        """Starts a worker again that gave up since a child was killed while it started.
-
-        Raises:
-            ClickException: something ended for which nobody here is to blame.
-        """
-        for number, worker in enumerate(self._workers):
-            if not worker.running and number in self._maimed:
-                self._restart(number)
-        for child in (*self._workers, self._beat):
-            if not child.running:
-                raise click.ClickException(child.ended())
-
-    def stop(self) -> None:
-        stop([*self._workers, self._beat], STOP_SECONDS)
-        self._log.close()
-
-
-class Journal:
-    """What the users' streams hold, read as it grows."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._cursors = dict.fromkeys(users(), "0-0")
-        self.events: dict[str, list[dict[str, Any]]] = {}  # by source
-        self.ended: set[str] = set()
-
-    def read(self) -> None:
-        for user, cursor in self._cursors.items():
-            rows: Any = self._client.xrange(keys.stream(user), f"({cursor}")
-            for entry_id, fields in rows:
-                self._cursors[user] = entry_id.decode()
-                event = json.loads(fields[b"e"])
-                self.events.setdefault(event["scope"]["id"], []).append(event)
-                if kind_of(event) in TERMINAL:
-                    self.ended.add(event["scope"]["id"])
-
-
-def users() -> list[str]:
-    return [f"user-{n}" for n in range(USERS)]
-
-
-def kind_of(event: Mapping[str, Any]) -> str:
-    return str(event["type"]).removeprefix("source.ingest.")
-
-
-def judge(expected: list[Expected], journal: Journal) -> Verdict:
-    """Compares what was told of each run with what had to be."""
-    verdict = Verdict(runs=len(expected))
-    for run in expected:
-        events = journal.events.get(run.source, [])
-        terminals = [kind_of(e) for e in events if kind_of(e) in TERMINAL]
-        verdict.terminals += len(terminals)
-        verdict.duplicates += max(0, len(terminals) - 1)
-        verdict.lost += not terminals
-        if terminals and (fault := _fault(run, events)):
-            shown = " ".join(map(kind_of, events))
-            verdict.wrong.append(f"{run.source} {run.words}: {fault}: {shown}")
-    return verdict
-
-
-def _fault(run: Expected, events: list[dict[str, Any]]) -> str:
-    """What is wrong with the events of a run that has ended; empty where nothing is."""
-    kinds = [kind_of(e) for e in events]
-    payload = events[-1]["payload"]
-    if kinds[0] != "queued" or kinds.count("queued") != 1:
-        return "queued other than once"
-    if kinds[-1] not in TERMINAL:
-        return "something follows its end"
-    if len({e["payload"]["run_id"] for e in events}) != 1:
-        return "more than one run"
-    if kinds[-1] != run.status:
-        return f"{kinds[-1]} instead of {run.status} ({payload.get('error')})"
-    if run.status == "failed" and payload["error"]["code"] != "meant_to_fail":
-        return f"failed with {payload['error']}"
-    before = (0, 0)
-    for event in events:
-        now = (event["payload"]["attempt"], event["payload"]["percent"])
-        if now < before:
-            return f"attempt and percent {before}, then {now}"
-        before = now
-        total = event["payload"].get("total")
-        if not run.implicit and run.tasks > 1 and total not in (None, run.tasks):
-            return f"a total of {total} instead of {run.tasks}"
-    return ""
-
-
-@contextmanager
-def temporary_redis(folder: Path) -> Iterator[str]:
-    server = RedisServer(folder, secrets.token_hex(16), durable=False)
-    server.launch()
-    try:
-        wait_until_answering(server)
-        yield server.url
-    finally:
-        stop([server.child], STOP_SECONDS)
 
 
 class Soak:
@@ -272,7 +77,9 @@ class Soak:
         user, source = f"user-{count % USERS}", f"s{count:04}"
         shape = shapes.make(user, source)
         status = "failed" if shape.fails else "completed"
-        self.expected.append(Expected(shape.words, status, shape.tasks, shape.implicit, source))
+        self.expected.append(
+            Expected(shape.words, status, shape.tasks, shape.implicit, source, shape.canvas)
+        )
         if shape.implicit:
             shape.canvas.delay()
         else:
@@ -296,11 +103,23 @@ class Soak:
             time.sleep(0.1)
         self.journal.read()
 
+    def judge(self) -> Verdict:
+        """What became of all runs, to be asked while Redis is there."""
+        from benchmarks.soak_app import app
+
+        return judge(
+            self.expected,
+            self.journal,
+            lambda run: soak_chords.hangs(self._client, app, run.source, run.canvas),
+        )
+
     def close(self) -> None:
         """Stops everything, and lets go of Celery's results while there is a Redis to tell."""
         from benchmarks.soak_app import app
 
         self.crew.stop()
+        # Celery keeps the results of a chord's members for as long as the process.
+        app.backend._pending_results.concrete.clear()
         gc.collect()
         app.close()
         self._client.close()
@@ -332,9 +151,9 @@ def main(runs: int, seed: int | None, kill_every: float, log: Path | None) -> No
                 soak.start(runs)
                 soak.finish()
                 soak.settle(20)
+                verdict = soak.judge()
             finally:
                 soak.close()
-            verdict = judge(soak.expected, soak.journal)
     for fault in verdict.wrong[:SHOWN]:
         click.echo(f"wrong: {fault}")
     for run in soak.expected:

@@ -10,8 +10,11 @@ import random
 import time
 from typing import Any
 
-from celery import Celery, chord, group
+from celery import Celery, chord, group, signals
 
+from benchmarks import soak_chords
+from shared.connections import app_redis
+from worker.canvas import copied
 from worker.ingest import IngestError, track
 from worker.lifecycle import install
 
@@ -46,6 +49,14 @@ app.conf.update(
     },
 )
 install(app)
+
+
+def note_published(headers: Any = None, **_: Any) -> None:
+    """after_task_publish."""
+    soak_chords.note_published(app_redis(), headers)
+
+
+signals.after_task_publish.connect(note_published, weak=False)
 
 
 def work() -> None:
@@ -84,7 +95,10 @@ def retry(self: Any, user_id: str, source_id: str, times: int) -> None:
 def replace(self: Any, user_id: str, source_id: str, members: int) -> None:
     """Puts a chord, or a group, in its own place."""
     work()
-    header = [step.si(user_id, source_id) for _ in range(members)]
+    header = [copied(step.si(user_id, source_id)) for _ in range(members)]
+    ids = [member.options["task_id"] for member in header]
+    nesting = self.request.replaced_task_nesting + 1
+    soak_chords.note_replaced(app_redis(), source_id, ids, self.request.id, nesting)
     if members % 2:
         raise self.replace(group(header))
     raise self.replace(chord(header, step.si(user_id, source_id)))

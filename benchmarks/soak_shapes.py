@@ -10,6 +10,7 @@ from typing import Any
 from celery import chain, chord, group
 
 from benchmarks import soak_app
+from worker.canvas import copied
 
 DEEPEST = 2
 FAILING_PERCENT = 15  # of runs
@@ -18,7 +19,7 @@ IMPLICIT_PERCENT = 20  # of runs of a shape that is one run without start_ingest
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One run: its canvas, how it must end, and the number of its tasks, for the bar's total."""
+    """One run: its canvas with the ids of its tasks, how it must end, and how many these are."""
 
     canvas: Any
     words: str
@@ -48,7 +49,7 @@ class Shapes:
         self._dice.setstate(state)  # the same shape again, with the one that fails
         self._build(failing)
         self._dice.setstate(after)
-        canvas, words = self._built
+        canvas, words = copied(self._built[0]), self._built[1]
         kind = words.partition("(")[0]
         # Without start_ingest a group is no run of its own, and only tracked tasks make one.
         implicit = implicit and kind in ("step", "retry", "replace") and not fails

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import Expected, Journal, judge
+from benchmarks.soak_verdict import Expected, Journal, judge
 from tests.servers import environment
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "soak.py"
@@ -66,5 +66,15 @@ RIGHT = ("queued", "started", "completed")
     ],
 )
 def test_the_soak_sees_what_is_off(journal: Journal, status: str, line: str) -> None:
-    verdict = judge([Expected("chain", status, 3, False, "s")], journal)
+    verdict = judge([Expected("chain", status, 3, False, "s")], journal, lambda run: False)
     assert verdict.line() == f"runs 1, {line}"
+
+
+def test_a_chord_that_celery_left_hanging_is_counted_apart_if_the_run_failed_for_it() -> None:
+    run = [Expected("chain", "completed", 3, False, "s")]
+    broken = told("queued", "failed", code="chain_broken")
+    assert judge(run, broken, lambda run: True).line().endswith("hanging by Celery: 1)")
+    assert len(judge(run, broken, lambda run: False).wrong) == 1
+    assert len(judge(run, told("queued", "failed", code="poison"), lambda run: True).wrong) == 1
+    goes_on = told("queued", "failed", "progress", code="chain_broken")
+    assert len(judge(run, goes_on, lambda run: True).wrong) == 1
