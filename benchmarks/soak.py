@@ -119,7 +119,7 @@ class Soak:
 
         self.crew.stop()
         # Celery keeps the results of a chord's members for as long as the process.
-        app.backend._pending_results.concrete.clear()
+        app.backend._pending_results.concrete.clear()  # type: ignore[attr-defined]
         gc.collect()
         app.close()
         self._client.close()
