@@ -93,11 +93,9 @@ def retrying(task: str = "T", retries: int = 0, eta: str | None = None) -> Retry
 
 def submit(ref: RunRef, *facts: Fact) -> runs.Outcome:
     """Reports facts in order; the outcome of the last."""
-    outcomes = [runs.submit(ref, fact) for fact in facts]
-    assert all(outcomes)
-    last = outcomes[-1]
-    assert last is not None
-    return last
+    outcome = [runs.submit(ref, fact) for fact in facts][-1]
+    assert outcome is not None
+    return outcome
 
 
 def events(client: redis.Redis, source: str = "source-1") -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ end
 
 local function await_all()
   for id in string.gmatch(f.finals or (f.final ~= '*' and f.final or f.task), '[^\n]+') do
-    if load_task(id).phase ~= 'done' then await(id) end
+    if get('task:' .. id) == '' then await(id) end
   end
 end
 
@@ -92,7 +92,6 @@ local function accept()
     return 'ok'
   end
   if not TERMINAL[status] then
-    set('forgotten', '')
     await_all()
     if f.task ~= '' then expect(f.task, f.eta_ms) end
   end

@@ -57,10 +57,11 @@ local function suspect(task, reason, grace, why)
   return 'ok'
 end
 
--- It may be another execution that ended: the one at work has a lease's time to say so.
+-- It may be another execution that ended: the one at work has a lease's time to say so, and one
+-- that comes again as long as before.
 local function doubt(task)
   set('error:' .. task.id, f.error)
-  if task.suspect ~= 'unheard' then -- which is waited for anyway
+  if task.suspect == '-' or task.suspect == 'doubt' then
     task.suspect, task.deadline = 'doubt', now + LEASE_MS
   end
   save_task(task)

@@ -15,6 +15,11 @@ local function take_reports()
   if get('shown') ~= shown() then set('dirty', '1') end
 end
 
+local function place(key, task) -- before, at or after what is known of the task: -1, 0 or 1
+  if is_handed_over(task) and key[1] == task.nesting then return -1 end
+  return compare(key, {task.nesting, task.retries, task.rank})
+end
+
 local function move(task, key)
   if key[1] > task.nesting then -- replaced: counted as a task of its own
     task.executions, task.twin = 0, 0
@@ -22,12 +27,12 @@ local function move(task, key)
   task.nesting, task.retries, task.rank = key[1], key[2], key[3]
 end
 
-local function may_get_done(task) -- its lease has not run out
-  return is_alive(task) or task.suspect == 'doubt'
+local function may_be_at_work(task) -- nobody who was sure of it has told of its end
+  return is_alive(task) or task.suspect == 'unheard' or task.suspect == 'doubt'
 end
 
-local function may_be_at_work(task) -- nobody has told of its end
-  return may_get_done(task) or task.suspect == 'unheard'
+local function has_lease(task)
+  return (is_alive(task) or task.suspect == 'doubt') and task.deadline > now
 end
 
 -- The worker's main process knows no nonce, and not always the attempt.
@@ -36,13 +41,12 @@ local function may_be_earlier(task) -- than the latest attempt
 end
 
 local function may_be_another(task) -- than the execution at work
-  return f.nonce == '' and may_be_at_work(task) and (task.twin == 1 or may_be_earlier(task))
+  return f.nonce == '' and task.rank == 2 and (task.twin == 1 or may_be_earlier(task))
 end
 
 function facts.sent(task) -- its message is about to be published: the first, or a retry's
   local key = {tonumber(f.nesting), tonumber(f.retries), 0}
-  local order = compare(key, {task.nesting, task.retries, task.rank})
-  if task.phase ~= 'new' and order <= 0 then return 'stale' end
+  if task.phase ~= 'new' and place(key, task) <= 0 then return 'stale' end
   move(task, key)
   task.phase, task.nonce, task.suspect, task.deadline = 'open', '-', '-', when_due(f.eta_ms)
   save_task(task)
@@ -52,9 +56,9 @@ end
 function facts.started(task)
   local key = {tonumber(f.nesting), tonumber(f.retries), 2}
   if f.nonce == task.nonce then return 'ok' end -- again, since the first reply was lost
-  local order = compare(key, {task.nesting, task.retries, task.rank})
-  if order < 0 or (order == 0 and is_handed_over(task)) then return 'stale' end
-  if order == 0 and is_spent(task) and may_get_done(task) then return 'stale' end
+  local order = place(key, task)
+  if order < 0 then return 'stale' end
+  if order == 0 and is_spent(task) and has_lease(task) then return 'stale' end -- let it get done
   if order == 0 and may_be_at_work(task) then task.twin = 1 end
   move(task, key)
   local again = task.executions > 0
@@ -74,9 +78,11 @@ function facts.started(task)
   if task.executions > attempt then set('attempt', int(task.executions), 'percent', '0') end
   if status ~= 'running' or task.executions > attempt then
     set('status', 'running', 'eta', '', 'reason', '', 'error', '')
-    if num('open') == 1 then set('stage', '', 'done', '', 'total', '', 'unit', '', 'note', '') end
+    if num('open') == 1 then -- it begins again, and is in no stage yet
+      set('stage', '', 'done', '', 'total', '', 'unit', '', 'note', '', 'dirty', '')
+    end
     recount()
-    if get('dirty') == '' then set('shown', shown()) end -- this event tells it
+    if get('dirty') ~= '1' then set('shown', shown()) end
     emit('started', ',"percent":' .. int(num('percent')))
   end
   return 'ok'
@@ -138,7 +144,7 @@ end
 function facts.failed(task)
   if not is_current(task) then return 'stale' end
   take_reports()
-  if f.nonce == '' and may_get_done(task) and task.deadline > now then return doubt(task) end
+  if f.nonce == '' and has_lease(task) then return doubt(task) end
   return fail(f.error, f.details)
 end
 
@@ -165,7 +171,7 @@ end
 
 function facts.retrying(task)
   local key = {tonumber(f.nesting), tonumber(f.retries) + 1, 1}
-  if compare(key, {task.nesting, task.retries, task.rank}) <= 0 then return 'stale' end
+  if place(key, task) <= 0 then return 'stale' end
   move(task, key)
   task.phase, task.nonce, task.suspect, task.deadline = 'open', '-', '-', when_due(f.eta_ms)
   save_task(task)

@@ -59,16 +59,11 @@ local function lapse_all()
   local waiting, suspicion = false, nil
   each_task(function(task)
     if task.phase ~= 'open' or ended ~= '' then return end
-    if task.deadline <= now then
-      if is_held_up(task) then
-        task.deadline = now + LEASE_MS
-      else
-        lapse(task)
-      end
-    end
-    look_again(task.deadline)
+    local is_due, held_up = task.deadline <= now, is_held_up(task)
+    if is_due and not held_up then lapse(task) end
+    look_again(is_due and held_up and now + LEASE_MS or task.deadline)
     waiting = waiting or (task.rank < 2 and task.suspect == '-')
-    if REASONS[task.suspect] and task.deadline - now > SETTLE_MS then suspicion = REASONS[task.suspect] end
+    if task.deadline - now > SETTLE_MS then suspicion = REASONS[task.suspect] or suspicion end
   end)
   if ended == '' and suspicion and not waiting then -- unseen while others were at work
     if num('alive') == 0 then stall(suspicion) else look_again(now + LEASE_MS) end

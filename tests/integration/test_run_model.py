@@ -4,7 +4,6 @@ with whatever is lost, doubled, late or dead. `RUN_MODEL_EXAMPLES` asks for more
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -24,20 +23,18 @@ from shared import keys, runs
 from shared.facts import Accepted, Flush, Report, Revoked
 from shared.runs import MANY
 from shared.settings import get_settings
+from tests.run_messages import GRACE_MS, Execution, Message
+from tests.run_truth import may_be_refused
+from tests.run_watch import Watcher
 from tests.run_world import (
     CANVASES,
     DELIVERIES,
-    GRACE_MS,
     LEASE_MS,
     QUEUE_MS,
-    Execution,
-    Message,
     World,
 )
 
 USER = "u"
-TERMINAL = ("completed", "failed", "cancelled")
-MILLION = 1_000_000  # a share of a stage is counted in millionths
 MOST_LOOKS = 12
 MOST_AFTER = 3  # deeds after a run's end
 # Moves every moment that a run remembers into the past.
@@ -52,7 +49,6 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   end
 end
 """
-SHOWN = {"queued": "queued", "started": "running", "progress": "running"}
 TIMES_MS = [300, 300, 6_000, 11_000, LEASE_MS + 1000, 70_000]
 ENDS = ["success"] * 8 + ["retry"] * 5 + ["replace"] * 3
 ENDS += ["failure", "retry later", "ignore", "reject", "requeue"]
@@ -102,8 +98,7 @@ class RunMachine(RuleBasedStateMachine):
         self.abandon, self.mishaps, self.deeds_after = abandon, mishaps, 0
         self.key = keys.run(USER, ref.run_id)
         self.age_ms = self.client.register_script(AGE)
-        self.events: list[dict[str, Any]] = []
-        self.last_id, self.status = "-", ""
+        self.watcher = Watcher(self.client, self.world)
         number = len(shape.first) + len(shape.then)
         plan = {"parse": (3, number), "index": (1, number)} if staged else {"work": (1, number)}
         accepted = [
@@ -111,7 +106,7 @@ class RunMachine(RuleBasedStateMachine):
             for task in shape.first
         ]
         self.world.dispatch(accepted, told_late)
-        self.check()
+        self.watcher.check()
 
     # What may happen
 
@@ -119,17 +114,17 @@ class RunMachine(RuleBasedStateMachine):
     def something_happens(self, data: st.DataObject) -> None:
         deeds = [deed for deed, number in self.possible() for _ in range(number)]
         getattr(self, data.draw(st.sampled_from(deeds)))(data.draw)
-        self.check()
+        self.watcher.check()
 
     def possible(self) -> list[tuple[str, int]]:
         """What can be done now, and how often it is to be drawn."""
-        if self.status in TERMINAL:
+        if self.watcher.is_over:
             self.deeds_after += 1
             if self.deeds_after > MOST_AFTER:
                 return [("rest", 1)]
         waiting, alive, world = bool(self.waiting()), bool(self.alive()), self.world
         hidden = any(message.hidden for message in world.messages)
-        away = any(process.cut for process in world.processes)
+        away = any(process.cut for process in world.link.processes)
         mishap = self.mishaps > 0
         return [
             ("start", 6 * waiting),
@@ -145,7 +140,7 @@ class RunMachine(RuleBasedStateMachine):
             ("lose_redis", 2 * mishap),
             ("drop", waiting * mishap),
             ("pass_long_time", mishap),
-            ("interfere", waiting * mishap * bool(self.status)),
+            ("interfere", waiting * mishap * bool(self.watcher.status)),
         ]
 
     def waiting(self) -> list[Message]:
@@ -158,7 +153,10 @@ class RunMachine(RuleBasedStateMachine):
         """Nothing more is worth trying."""
 
     def start(self, draw: Draw) -> None:
-        self.world.start(one_of(draw, self.waiting()), cut=False)
+        self.take(one_of(draw, self.waiting()))
+
+    def take(self, message: Message) -> None:
+        assert self.world.start(message) or may_be_refused(self.world, message), message
 
     def report(self, draw: Draw) -> None:
         stage, done = draw(st.sampled_from(["parse", "index", "work"])), draw(st.integers(0, 4))
@@ -174,8 +172,8 @@ class RunMachine(RuleBasedStateMachine):
             message.hidden = False
 
     def reach_redis_again(self, draw: Draw) -> None:
-        process = next(process for process in self.world.processes if process.cut)
-        self.world.mend(process, reply_lost=draw(st.booleans()))
+        process = next(process for process in self.world.link.processes if process.cut)
+        self.world.link.mend(process, reply_lost=draw(st.booleans()))
 
     def pass_time(self, draw: Draw) -> None:
         self.age(draw(st.sampled_from(TIMES_MS)))
@@ -189,17 +187,17 @@ class RunMachine(RuleBasedStateMachine):
             case "reaper":
                 self.world.look()
             case "reader":
-                runs.lapse(self.world.ref, "show")
+                runs.lapse(self.world.link.ref, "show")
             case "flush":
-                self.world.apply(Flush())
+                self.world.link.apply(Flush())
 
     def ask_again(self, draw: Draw) -> None:
         """Somebody asks for the same once more, or for another run only where none is open."""
-        ref = self.world.ref
-        if not self.status:
+        ref = self.world.link.ref
+        if not self.watcher.status:
             return
         assert runs.accept(ref, Accepted(repeat_state=True)).verdict == "duplicate"
-        if self.status not in TERMINAL:
+        if not self.watcher.is_over:
             another = runs.new_run(USER, ref.source_id, "another", final="other")
             assert runs.accept(another, Accepted(exclusive=True)).verdict == "running"
 
@@ -213,11 +211,11 @@ class RunMachine(RuleBasedStateMachine):
         self.mishaps -= 1
         copy = self.world.copy(one_of(draw, self.alive()))
         if draw(st.booleans()):
-            self.world.start(copy, cut=False)
+            self.take(copy)
 
     def lose_redis(self, draw: Draw) -> None:
         self.mishaps -= 1
-        one_of(draw, self.world.processes).cut = True
+        one_of(draw, self.world.link.processes).cut = True
 
     def drop(self, draw: Draw) -> None:
         self.mishaps -= 1
@@ -229,115 +227,44 @@ class RunMachine(RuleBasedStateMachine):
 
     def interfere(self, draw: Draw) -> None:
         self.mishaps -= 1
-        ref = self.world.ref
+        ref = self.world.link.ref
         match draw(st.sampled_from(INTERFERENCES)):
             case "cancel":
-                self.cancelled = True
+                self.watcher.may_be_cancelled = True
                 runs.end(ref)
             case "supersede":
-                self.cancelled = True
+                self.watcher.may_be_cancelled = True
                 runs.accept(runs.new_run(USER, ref.source_id, "another", final="other"))
             case "forget":
-                self.client.delete(self.key)
-                self.events, self.status = [], ""
-                self.world.be_forgotten()
+                self.watcher.forget()
             case "revoke":
-                self.cancelled = True
-                self.world.apply(Revoked(task=self.waiting()[0].task, expired=False))
+                self.watcher.may_be_cancelled = True
+                self.world.link.apply(Revoked(task=self.waiting()[0].task, expired=False))
             case "lose next":
                 self.world.loses_next = True
 
-    # What must be true
-
-    cancelled = False
-
-    def check(self) -> None:
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.hgetall(self.key)
-        pipeline.xrange(keys.stream(USER), self.last_id, "+")
-        pairs, rows = pipeline.execute()
-        state = {name.decode(): value.decode() for name, value in pairs.items()}
-        for row_id, row in rows:
-            self.last_id = f"({row_id.decode()}"
-            event = json.loads(row[b"e"])
-            if event["payload"]["run_id"] == self.world.ref.run_id:
-                self.check_event(event)
-        self.check_state(state)
-
-    def check_event(self, event: dict[str, Any]) -> None:
-        kind, payload = event["type"].removeprefix("source.ingest."), event["payload"]
-        if payload.get("repeated"):
-            assert SHOWN.get(kind, kind) == self.status
-            assert payload["percent"] >= self.events[-1]["payload"]["percent"]
-            return
-        assert self.status not in TERMINAL, f"{kind} after {self.status}"
-        assert (kind == "queued") == (not self.events)
-        if self.events:
-            before = self.events[-1]["payload"]
-            assert payload["attempt"] >= before["attempt"]
-            assert payload["percent"] >= before["percent"] or payload["attempt"] > before["attempt"]
-        match kind:
-            case "completed":
-                wanted = self.world.told.intersection(self.world.canvas.finals)
-                assert wanted <= self.world.succeeded
-            case "failed":
-                assert self.world.may_fail(), payload["error"]
-            case "cancelled":
-                assert self.cancelled
-            case "stalled":
-                assert not self.world.works_undoubted()
-        self.events.append({"kind": kind, "payload": payload})
-        self.status = SHOWN.get(kind, kind)
-
-    def check_state(self, state: dict[str, str]) -> None:
-        assert state.get("status", "") == self.status
-        if self.status in TERMINAL:
-            assert not [name for name in state if ":" in name]
-            return
-        tasks = [value.split() for name, value in state.items() if name.startswith("task:")]
-        finals = [name for name in state if name.startswith("final:")]
-        is_open = [task for task in tasks if task[3] == "open"]
-        alive = [t for t in is_open if t[2] == "2" and t[4] != "-" and t[-2] == "-"]
-        assert int(state.get("open", 0)) == len(is_open)
-        assert int(state.get("alive", 0)) == len(alive)
-        assert int(state.get("finals", 0)) == len(finals)
-        for stage in (name.removeprefix("sum:") for name in state if name.startswith("sum:")):
-            shares = [
-                int(share)
-                for name, share in state.items()
-                if name.startswith("part:") and name.endswith(f":{stage}")
-            ]
-            assert int(state[f"sum:{stage}"]) == sum(shares)
-            assert int(state.get(f"finished:{stage}", 0)) == shares.count(MILLION)
-        assert not state or (int(state.get("idle", 0)) > 0) == (not is_open)
+    # How it ends
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        for process in self.world.processes:
-            self.world.mend(process, reply_lost=False)
-        self.check()
-        for _ in range(MOST_LOOKS):
-            if not self.status or self.status in TERMINAL:
-                break
+        for process in self.world.link.processes:
+            self.world.link.mend(process, reply_lost=False)
+        self.watcher.check()
+        for number in range(MOST_LOOKS):
+            if not self.watcher.status or self.watcher.is_over:
+                return
             if self.abandon:
                 self.abandon_all()
             else:
                 self.do_all()
-            self.age(QUEUE_MS + 1000 if self.abandon else 11_000)
+            self.age(QUEUE_MS + 1000 if self.abandon or number > MOST_LOOKS / 2 else 11_000)
             self.world.look()
-            self.check()
-        for _ in range(MOST_LOOKS):
-            if not self.status or self.status in TERMINAL:
-                break
-            self.age(QUEUE_MS + 1000)
-            self.world.look()
-            self.check()
-        assert not self.events or self.status in TERMINAL
-        assert sum(event["kind"] in TERMINAL for event in self.events) <= 1
+            self.watcher.check()
+        assert self.watcher.is_over, "a run stays open"
 
     def abandon_all(self) -> None:
-        self.world.broken = True
+        self.world.link.lost_facts = True
         self.world.messages.clear()
         for execution in self.alive():
             execution.alive = False
@@ -346,11 +273,11 @@ class RunMachine(RuleBasedStateMachine):
         for message in self.world.messages:
             message.hidden = False
         for message in self.waiting():
-            self.world.start(message, cut=False)
-            self.check()
+            self.take(message)
+            self.watcher.check()
         for execution in self.alive():
             self.world.finish(execution, "success")
-            self.check()
+            self.watcher.check()
 
 
 def test_whatever_happens_a_run_ends_once_and_rightly(
