@@ -42,18 +42,21 @@ class Report:
     """How far one task is in one stage.
 
     With `parts`, it says instead that so many other tasks share the stage. `complete` means done
-    whatever the numbers say; `total` is None where it isn't known.
+    whatever the numbers say; `total` is None where it isn't known. `weight` counts where the run
+    does not know the stage yet. One without a stage only says its note, "" for none any more.
     """
 
-    stage: str
+    stage: str = ""
     done: int = 0
     total: int | None = None
     unit: str | None = None
     parts: int | None = None
     complete: bool = False
+    weight: float = 1
+    note: str | None = None
 
     def values(self) -> list[str]:
-        """The six values of a progress report, as the step takes them: text as JSON.
+        """The eight values of a progress report, as the step takes them: text as JSON.
 
         A number that is none, or not finite, counts as unknown; `done` stays within 0 and `total`.
         """
@@ -61,11 +64,14 @@ class Report:
         done = max(0, done if total is None else min(done, total))
         texts = ["" if n is None else to_json(n) for n in (self.parts, done, total)]
         unit = self.unit and str(self.unit)[:LONGEST_TEXT]
+        weight = _number(self.weight) or 1
         return [
-            to_json(str(self.stage)[:LONGEST_TEXT]),
+            to_json(str(self.stage)[:LONGEST_TEXT]) if self.stage else "",
             *texts,
             to_json(unit),
             _text(self.complete),
+            to_json(weight if weight > 0 else 1),
+            "" if self.note is None else to_json(str(self.note)[:LONGEST_TEXT] or None),
         ]
 
 
@@ -90,21 +96,56 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted(Fact):
-    """The run exists from here on: before its message is published."""
+    """The run exists from here on: before its message is published.
+
+    Args:
+        task: the task whose message comes next, if one does; `eta_ms` is when it may run.
+        finals: the tasks whose success completes the run; by default the one in its reference.
+        stages: what is known of the bar: for each stage its weight, and how many tasks share it.
+        unit: what the tasks of a stage are, such as `files`.
+        exclusive: refuse it (verdict `running`) where a run of the same source is open.
+        repeat_state: where the run exists already, append its state as it is once more.
+    """
 
     kind = "accepted"
+    eta_ms: int | None = None
+    finals: Sequence[str] = field(default=(), metadata={"own": True})
+    stages: Mapping[str, tuple[float, int]] = field(default_factory=dict, metadata={"own": True})
+    unit: str | None = None
+    exclusive: bool = False
+    repeat_state: bool = False
+
+    def values(self) -> list[str]:
+        """The fields as the step takes them; a plan as lines of weight, number and name."""
+        plan = "".join(f"{w} {n} {to_json(name)}\n" for name, (w, n) in self.stages.items())
+        pairs = [*_base_values(self), "stages", plan, "unit", to_json(self.unit)]
+        return [*pairs, "finals", "\n".join(self.finals)] if self.finals else pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent(Fact):
+    """A task's message is about to be published; with `retries` over 0 it is a retry's."""
+
+    kind = "sent"
+    retries: int = 0
+    nesting: int = 0
+    eta_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Fact):
-    """An execution begins. `lost`, `timeout`: its message comes again after such an end."""
+    """An execution begins.
+
+    `late` says that its message comes again when its worker is lost, and `grace_ms` how long that
+    may take.
+    """
 
     kind = "started"
     retries: int
     nesting: int
-    lost: bool
-    timeout: bool
-    stages: Mapping[str, int] = field(default_factory=dict, metadata={"own": True})
+    late: bool
+    grace_ms: int
+    stages: Mapping[str, float] = field(default_factory=dict, metadata={"own": True})
 
     def values(self) -> list[str]:
         """The fields as the step takes them; stages as lines of weight and name."""
@@ -157,27 +198,52 @@ class Failed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost(Failed):
-    """The worker's main process saw an execution end: `cause` is lost, timeout or rejected."""
+    """The worker's main process saw an execution end without its own word.
+
+    `retries` is None where that is not known. `rejected`: its message was thrown away.
+    """
 
     kind = "lost"
-    cause: str
+    comes_again: bool
+    grace_ms: int
+    retries: int | None = None
+    nesting: int = 0
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupted(Fact):
-    """An execution ended without a result; its message may come again, or not."""
+    """An execution ended without a result; its message may come again, or not.
+
+    `error` is what the run ends with when nothing comes. `retries` is None where it is not known.
+    """
 
     kind = "interrupted"
-    comes_again: bool = True
+    error: ErrorInfo
+    comes_again: bool
+    grace_ms: int
+    retries: int | None = None
+    nesting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed(Fact):
+    """One of Celery's own tasks, which only sends the next, is over."""
+
+    kind = "passed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrying(Fact):
-    """The execution numbered `retries` failed and its retry is on the way."""
+    """The execution numbered `retries` failed and its retry is on the way.
+
+    `attempts` is how many there may be in all; None for any number.
+    """
 
     kind = "retrying"
     retries: int
     nesting: int
+    attempts: int | None
     eta: str | None
     eta_ms: int | None
     error: ErrorInfo
@@ -196,18 +262,33 @@ class HandedOver(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked(Fact):
-    """A task was revoked, or expired before it ran."""
+    """A task was revoked, or a message of it expired. `retries` is None where it is not known."""
 
     kind = "revoked"
     priority = Priority.TERMINAL
     expired: bool
+    retries: int | None = None
+    nesting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Fact):
+    """Somebody asked for the end of the run."""
+
+    kind = "cancel"
+    priority = Priority.TERMINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lapsed(Fact):
-    """Some deadline of the run may have passed; the step looks which."""
+    """Some deadline of the run may have passed; the step looks which.
+
+    `mode` says what to do where nothing can come again: `show` that nothing is heard, `ask` for
+    the tasks in question, or `fail`.
+    """
 
     kind = "lapsed"
+    mode: str
 
 
 def _base_values(fact: Fact) -> list[str]:

@@ -75,6 +75,11 @@ def task_pointer(task_id: str) -> str:
     return f"task:{task_id}"
 
 
+def run_pointer(run_id: str) -> str:
+    """Hint: the user and source of a bare run id."""
+    return f"run:{run_id}"
+
+
 def open_runs(run_id: str) -> str:
     """Hint: the sorted set, one of sixteen, that holds this run by its next deadline in ms."""
     return open_shard(zlib.crc32(run_id.encode()) % OPEN_SHARDS)

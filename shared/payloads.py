@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, with_config
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
 LONGEST_TEXT = 300  # of a name, a stage, a unit or a sentence in an event
@@ -40,8 +41,15 @@ Total = Annotated[float, Field(description="How much the stage has; null where t
 Unit = Annotated[
     str, Field(max_length=LONGEST_TEXT, description="What is counted, such as `pages`.")
 ]
+Note = Annotated[
+    str, Field(max_length=LONGEST_TEXT, description="A sentence beside the bar, of this stage.")
+]
 Name = Annotated[str, Field(max_length=LONGEST_TEXT, description="What people call it.")]
 Eta = Annotated[Moment, Field(description="When the retry is due; null where that is not known.")]
+
+Attempts = Annotated[
+    int, Field(ge=1, description="How many attempts there may be; null for any number.")
+]
 
 Reason = Annotated[str, Field(description="Why it is stalled or cancelled.")]
 Result = Annotated[
@@ -71,11 +79,21 @@ class OpenPayload(Payload):
     model_config = ConfigDict(extra="allow")
 
 
+def _only_where_true(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class _Ingest(Payload):
     run_id: str = Field(description="This ingestion of the source; another one is another run.")
     name: Name
     attempt: Attempt
     percent: Percent
+    repeated: Literal[True] | SkipJsonSchema[None] = Field(
+        None,
+        description="True where a request was repeated: this is the run's state, said once more. "
+        "Nothing happened, and what ended did not end again. Else it is not there.",
+        json_schema_extra=_only_where_true,
+    )
 
 
 class IngestQueued(_Ingest):
@@ -93,11 +111,13 @@ class IngestProgress(_Ingest):
     done: Done | None
     total: Total | None
     unit: Unit | None
+    note: Note | None
 
 
 class IngestRetrying(_Ingest):
     """An attempt failed, and its retry is on the way."""
 
+    attempts: Attempts | None
     eta: Eta | None
     error: Error
 
@@ -130,8 +150,9 @@ class IngestCancelled(_Ingest):
     """A run was ended before it was done."""
 
     seconds: Seconds
-    reason: Literal["superseded", "revoked"] = Field(
-        description="Another run of the same source began, or the task was revoked."
+    reason: Literal["superseded", "revoked", "cancelled"] = Field(
+        description="Another run of the same source began, a task was revoked, or somebody asked "
+        "for the end."
     )
 
 

@@ -28,10 +28,11 @@ WITH query AS (
     SELECT websearch_to_tsquery('simple', separate_words(%(query)s)) AS exact,
            websearch_to_tsquery('english', separate_words(%(query)s)) AS stemmed
 ), hits AS (
-    SELECT chunks.source_id, document_id, number, text,
+    SELECT source_id, document_id, number, text,
            (ts_rank_cd(words, exact, 1|32) + ts_rank_cd(stems, stemmed, 1|32)) / 2 AS rank
     FROM chunks, query
     WHERE user_id = %(user_id)s AND (words @@ exact OR stems @@ stemmed)
+          AND document_id NOT IN (SELECT id FROM documents WHERE staged)
     ORDER BY rank DESC, document_id, number
     LIMIT %(limit)s
 )

@@ -28,7 +28,10 @@ _ORIGIN = r"(\*|[a-zA-Z][a-zA-Z0-9+.-]*://([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?
 class Settings(BaseSettings):
     """The settings of a process. Durations are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True)
+    # What a variable got may be a secret, and an error's cause is shown in tracebacks.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     enable_sse_push: bool = True
     events_stream_maxlen: PositiveInt = 1000
@@ -44,7 +47,9 @@ class Settings(BaseSettings):
     ingest_queue_timeout_seconds: PositiveInt = 86_400
     ingest_state_ttl_seconds: PositiveInt = 2_592_000
     ingest_max_deliveries: PositiveInt = 5
+    ingest_redelivery_grace_seconds: NonNegativeInt | None = None
     upload_max_bytes: PositiveInt = 52_428_800
+    upload_retention_seconds: NonNegativeInt = 604_800
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None

@@ -63,22 +63,24 @@ class Step:
     args: Sequence[Any]
     priority: Priority = Priority.NORMAL
     retry_args: Sequence[Any] | None = None
-    hint: tuple[str, dict[str, int]] | None = None  # a ZADD sent along, whose loss does no harm
+    hints: Sequence[Sequence[Any]] = ()  # commands sent along, whose loss does no harm
     tried: bool = False
 
     def run(self, client: AnyRedis) -> Any:
         """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
         args = self.retry_args if self.tried and self.retry_args is not None else self.args
         self.tried = True  # from here on it may have been done, whatever comes back
-        if self.hint is None:
+        if not self.hints:
             return self.script.run(client, self.keys, args)
-        if isinstance(client, redis.RedisCluster):  # the hint may be another shard's
-            client.zadd(*self.hint)
+        if isinstance(client, redis.RedisCluster):  # a hint may be another shard's
+            for hint in self.hints:
+                client.execute_command(*hint)  # type: ignore[no-untyped-call]
             return self.script.run(client, self.keys, args)
         pipeline = client.pipeline(transaction=False)
-        pipeline.zadd(*self.hint)
+        for hint in self.hints:
+            pipeline.execute_command(*hint)  # type: ignore[no-untyped-call]
         pipeline.evalsha(self.script.sha, len(self.keys), *self.keys, *args)
-        reply = pipeline.execute(raise_on_error=False)[1]
+        reply = pipeline.execute(raise_on_error=False)[-1]
         if isinstance(reply, NoScriptError):
             return self.script.run(client, self.keys, args)
         if isinstance(reply, Exception):

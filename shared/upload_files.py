@@ -1,7 +1,7 @@
 """The files of a run in Postgres: their bytes go in and come out as streams.
 
-Bytes lie in pieces of 1 MiB, so that no file is ever held in memory, and are gone when the run
-has ended.
+Bytes lie in pieces of 1 MiB, so that no file is ever held in memory. The files that were uploaded
+belong to their source's latest run and outlive it; what came out of an archive does not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import IO, Any, Protocol
 
 import psycopg
@@ -110,9 +111,12 @@ _COLUMNS = "id::text, source_id::text, run_id, position, member, name, media_typ
 
 
 def files(connection: Connection, run_id: str) -> list[StoredFile]:
-    """Returns a run's files in order, the members of an archive in its place."""
+    """Returns a run's files in order; an archive that was unpacked is left out for its members."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM upload_files WHERE run_id = %s ORDER BY position, member",
+        f"SELECT {_COLUMNS} FROM upload_files AS file WHERE run_id = %s AND (member > 0 OR NOT"
+        " EXISTS (SELECT FROM upload_files AS unpacked WHERE unpacked.run_id = file.run_id"
+        " AND unpacked.position = file.position AND unpacked.member > 0))"
+        " ORDER BY position, member",
         (run_id,),
     )
     return [StoredFile(*row) for row in rows]
@@ -164,11 +168,38 @@ def open_file(connection: Connection, file: StoredFile) -> Iterator[IO[bytes]]:
         yield copy
 
 
-def remove(connection: Connection, file_id: str) -> None:
-    """Deletes one file and its bytes."""
-    connection.execute("DELETE FROM upload_files WHERE id = %s", (file_id,))
+def hand_over(connection: Connection, source_id: str, run_id: str) -> int:
+    """Makes a source's uploaded files those of another run; returns how many.
+
+    They are new files with the same bytes, which are not copied: who still reads the old ones
+    finds them gone.
+    """
+    moved = connection.execute(
+        "INSERT INTO upload_files (source_id, run_id, position, member, name, media_type, size)"
+        " SELECT source_id, %s, position, member, name, media_type, size FROM upload_files"
+        " WHERE source_id = %s AND member = 0",
+        (run_id, source_id),
+    ).rowcount
+    connection.execute(
+        "UPDATE upload_chunks SET file_id = new.id FROM upload_files AS old"
+        " JOIN upload_files AS new ON new.run_id = %s AND new.position = old.position"
+        " WHERE old.source_id = %s AND old.run_id <> %s AND old.member = 0 AND file_id = old.id",
+        (run_id, source_id, run_id),
+    )
+    connection.execute(
+        "DELETE FROM upload_files WHERE source_id = %s AND run_id <> %s", (source_id, run_id)
+    )
+    return moved
 
 
-def delete(connection: Connection, run_id: str) -> int:
-    """Deletes a run's files and their bytes; returns how many files."""
-    return connection.execute("DELETE FROM upload_files WHERE run_id = %s", (run_id,)).rowcount
+def delete_members(connection: Connection, run_id: str) -> None:
+    """Deletes what came out of a run's archives."""
+    connection.execute("DELETE FROM upload_files WHERE run_id = %s AND member > 0", (run_id,))
+
+
+def delete_older(connection: Connection, run_id: str, age: timedelta) -> None:
+    """Deletes a run's files, and their bytes, that have been there for longer than `age`."""
+    connection.execute(
+        "DELETE FROM upload_files WHERE run_id = %s AND created_at < now() - %s::interval",
+        (run_id, age),
+    )

@@ -1,4 +1,4 @@
-"""Uploads: what a user sends, stored as one source for one run to ingest.
+"""Uploads: what a user sends, stored as one source for a run to ingest, and for later ones.
 
 Processes share no disk: the bytes travel through Postgres from web to worker.
 """
@@ -13,7 +13,7 @@ from shared.errors import EventStreamError
 from shared.text import is_storable, label
 from shared.upload_files import Connection, Readable, StoredFile, UploadGone, UploadTooLarge
 
-__all__ = ["Stored", "UnusableName", "Upload", "UploadTooLarge", "store"]
+__all__ = ["Stored", "UnusableName", "Upload", "UploadGone", "UploadTooLarge", "discard", "store"]
 
 
 class UnusableName(EventStreamError):
@@ -31,7 +31,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an upload became; `created` is False where its Idempotency-Key named an earlier one."""
+    """A source and a run of it; `created` is False for what an Idempotency-Key had named before."""
 
     source_id: str
     run_id: str
@@ -84,7 +84,8 @@ def store(
         ).fetchone()
         if row is None:
             return _earlier(connection, user_id, idempotency_key)
-        _store_files(connection, source_id, run_id, files, max_bytes)
+        count = _store_files(connection, source_id, run_id, files, max_bytes)
+        connection.execute("UPDATE sources SET files = %s WHERE id = %s", (count, source_id))
         return Stored(*row)
 
 
@@ -95,8 +96,8 @@ def discard(connection: Connection, source_id: str) -> None:
 
 def _earlier(connection: Connection, user_id: str, idempotency_key: str | None) -> Stored:
     row = connection.execute(
-        "SELECT id::text, run_id, task_id, name, false FROM sources"
-        " WHERE user_id = %s AND idempotency_key = %s",
+        "SELECT id::text, coalesce(first_run_id, run_id), coalesce(first_task_id, task_id),"
+        " name, false FROM sources WHERE user_id = %s AND idempotency_key = %s",
         (user_id, idempotency_key),
     ).fetchone()
     if row is None:  # it was deleted in this moment
@@ -106,8 +107,9 @@ def _earlier(connection: Connection, user_id: str, idempotency_key: str | None) 
 
 def _store_files(
     connection: Connection, source_id: str, run_id: str, files: Iterable[Upload], max_bytes: int
-) -> None:
-    left = max_bytes
-    for position, upload in enumerate(files):
-        file = StoredFile("", source_id, run_id, position, 0, upload.name, upload.media_type, 0)
+) -> int:
+    left, count = max_bytes, 0
+    for count, upload in enumerate(files, 1):
+        file = StoredFile("", source_id, run_id, count - 1, 0, upload.name, upload.media_type, 0)
         left -= upload_files.add(connection, file, upload.stream, max_bytes=left).size
+    return count

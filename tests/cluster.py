@@ -61,6 +61,15 @@ class Node:
     def node_id(self) -> str:
         return str(self.ask("CLUSTER MYID"))
 
+    def subscribers(self) -> set[str]:
+        """The ids of the connections that listen to a channel of this node."""
+        return {each["id"] for each in self.client.client_list("pubsub")}
+
+    def refusals(self, kind: str) -> int:
+        """How often it has refused a command so."""
+        errors: Any = self.client.info("errorstats")
+        return int(errors.get(f"errorstat_{kind}", {"count": 0})["count"])
+
     def start_again(self) -> None:
         self.child = spawn(f"redis-{self.port}", self.command)
         wait_until(lambda: answers(self), "the node answers")
@@ -89,13 +98,36 @@ class Cluster:
 
     def move(self, user_id: str, target: Node) -> None:
         """Moves the slot of a user, with all its keys, as an operator's resharding does."""
-        source, slot = self.home(user_id), key_slot(keys.topic(user_id).encode())
-        target.ask("CLUSTER SETSLOT", slot, "IMPORTING", source.node_id)
-        source.ask("CLUSTER SETSLOT", slot, "MIGRATING", target.node_id)
-        while names := list(source.ask("CLUSTER GETKEYSINSLOT", slot, 100)):
-            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
-        for node in (target, source, *self.nodes):
-            node.ask("CLUSTER SETSLOT", slot, "NODE", target.node_id)
+        self.begin_move(user_id, target).finish()
+
+    def begin_move(self, user_id: str, target: Node) -> Move:
+        """Moves half of a user's slot: their journal, while their other keys stay."""
+        move = Move(self, self.home(user_id), target, key_slot(keys.topic(user_id).encode()))
+        target.ask("CLUSTER SETSLOT", move.slot, "IMPORTING", move.source.node_id)
+        move.source.ask("CLUSTER SETSLOT", move.slot, "MIGRATING", target.node_id)
+        move.carry(keys.stream(user_id))
+        return move
+
+
+@dataclass
+class Move:
+    """A slot on its way from one primary to another."""
+
+    cluster: Cluster
+    source: Node
+    target: Node
+    slot: int
+
+    def carry(self, *names: str) -> None:
+        """Carries some keys over."""
+        self.source.ask("MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "KEYS", *names)
+
+    def finish(self) -> None:
+        """Carries the rest, and tells every node whose the slot is."""
+        while names := list(self.source.ask("CLUSTER GETKEYSINSLOT", self.slot, 100)):
+            self.carry(*names)
+        for node in (self.target, self.source, *self.cluster.nodes):
+            node.ask("CLUSTER SETSLOT", self.slot, "NODE", self.target.node_id)
 
 
 def answers(node: Node) -> bool:

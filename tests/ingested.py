@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from shared import uploads
+from shared import reingestion, uploads
 from shared.connections import postgres
 from shared.uploads import Stored, Upload
 from worker.documents.indexing import index
@@ -16,7 +16,9 @@ from worker.documents.parsing import parse
 from worker.documents.unpacking import unpack
 
 
-def upload(files: Mapping[str, bytes], user: str = "alice", name: str = "Birds") -> Stored:
+def upload(
+    files: Mapping[str, bytes], user: str = "alice", name: str = "Birds", key: str | None = None
+) -> Stored:
     """Stores an upload."""
     with postgres() as connection:
         return uploads.store(
@@ -27,7 +29,21 @@ def upload(files: Mapping[str, bytes], user: str = "alice", name: str = "Birds")
             source_id=str(uuid4()),
             run_id=str(uuid4()),
             task_id=str(uuid4()),
+            idempotency_key=key,
             max_bytes=100_000_000,
+        )
+
+
+def renew(stored: Stored, user: str = "alice", key: str | None = None) -> Stored:
+    """Gives an uploaded source another run."""
+    with postgres() as connection:
+        return reingestion.renew(
+            connection,
+            user_id=user,
+            source_id=stored.source_id,
+            run_id=str(uuid4()),
+            task_id=str(uuid4()),
+            idempotency_key=key,
         )
 
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from worker.cli.children import Child, spawn
+from worker.cli.children import Child, LogSink, discard, spawn
 
 DEADLINE_SECONDS = 30.0
 
@@ -95,12 +96,31 @@ def web_server(
 
 
 @contextmanager
-def celery_worker(redis_url: str, database_url: str, *options: str, **more: str) -> Iterator[Child]:
+def celery_worker(
+    redis_url: str, database_url: str, *options: str, sink: LogSink = discard, **more: str
+) -> Iterator[Child]:
     """Runs a worker until it is ready; `options` go to `celery worker`."""
     env = environment(REDIS_URL=redis_url, DATABASE_URL=database_url, **more)
     command = [*_module("celery"), "-A", "worker", "worker", "--loglevel", "INFO"]
     quiet = ["--without-gossip", "--without-mingle"]
-    child = spawn("worker", [*command, *quiet, *options], env=env, ready_text=" ready.")
+    child = spawn("worker", [*command, *quiet, *options], env=env, ready_text=" ready.", sink=sink)
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not child.ready.wait(0.05):
+            assert child.running, child.ended()
+            assert time.monotonic() < deadline, child.last_lines()
+        yield child
+    finally:
+        stop(child)
+
+
+@contextmanager
+def celery_beat(redis_url: str, database_url: str, schedule: Path, **more: str) -> Iterator[Child]:
+    """Runs beat until it is ready; `schedule` is the file that it keeps."""
+    env = environment(REDIS_URL=redis_url, DATABASE_URL=database_url, **more)
+    command = [*_module("celery"), "-A", "worker", "beat", "--loglevel", "INFO"]
+    command += ["--schedule", str(schedule), "--pidfile", ""]
+    child = spawn("beat", command, env=env, ready_text="beat: Starting")
     try:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not child.ready.wait(0.05):

@@ -31,7 +31,7 @@ class Refused(BaseModel):
 
 
 class SourceAccepted(Success):
-    """One upload was taken as one source, and its run has begun."""
+    """A run of the source has begun; or this is the one that the Idempotency-Key named before."""
 
     source_id: str = Field(description="The source.")
     run_id: str = Field(description="This ingestion of it.")

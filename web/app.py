@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import psycopg
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
@@ -55,7 +56,8 @@ def create_app() -> Flask:
     app.after_request(_secure)
     app.register_error_handler(Refusal, _refusal)
     app.register_error_handler(RedisUnavailable, lambda _: _refusal(unavailable("Redis")))
-    app.register_error_handler(PostgresUnavailable, lambda _: _refusal(unavailable("Postgres")))
+    for kind in (PostgresUnavailable, psycopg.OperationalError):
+        app.register_error_handler(kind, lambda _: _refusal(unavailable("Postgres")))
     app.register_error_handler(HTTPException, _http_error)
     before_stop(drain)
     return app

@@ -65,6 +65,13 @@ USER_EVENTS = Endpoint(
     parameters=(LAST_EVENT_ID, LAST_EVENT_ID_QUERY),
     refusals={**OURS, 429: ("too_many_connections", "too_many_replays")},
 )
+SOURCE_ID = Parameter("source_id", "path", "The source.")
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    "The same key again gets the first answer, starts nothing, and has the run's state said once "
+    "more on the stream. At most 255 characters.",
+)
 ENDPOINTS = (
     Endpoint(
         method="post",
@@ -73,14 +80,7 @@ ENDPOINTS = (
         summary="Take one upload as one source, and start its run",
         body=answers.SourceAccepted,
         status=202,
-        parameters=(
-            Parameter(
-                "Idempotency-Key",
-                "header",
-                "The same key again gets the first answer and starts nothing. "
-                "At most 255 characters.",
-            ),
-        ),
+        parameters=(IDEMPOTENCY_KEY,),
         form={
             "file": {
                 "type": "array",
@@ -90,7 +90,12 @@ ENDPOINTS = (
             },
             "name": {"type": "string", "description": "What to call it; else the first file's."},
         },
-        refusals={**OUR_WRITES, 400: ("no_file", "bad_key"), 413: ("too_large",)},
+        refusals={
+            **OUR_WRITES,
+            400: ("no_file", "bad_key"),
+            409: ("already_running",),
+            413: ("too_large",),
+        },
     ),
     Endpoint(
         method="get",
@@ -106,8 +111,33 @@ ENDPOINTS = (
         name="getSource",
         summary="One source as it stands",
         body=answers.Source,
-        parameters=(Parameter("source_id", "path", "The source."),),
+        parameters=(SOURCE_ID,),
         refusals={**OURS, 404: ("not_found",)},
+    ),
+    Endpoint(
+        method="delete",
+        path="/api/sources/{source_id}",
+        name="cancelSource",
+        summary="Cancel the source's open run, if one is open; what searches find of it stays",
+        body=answers.Source,
+        parameters=(SOURCE_ID,),
+        refusals={**OUR_WRITES, 404: ("not_found",)},
+    ),
+    Endpoint(
+        method="post",
+        path="/api/sources/{source_id}/reingest",
+        name="reingestSource",
+        summary="Start another run of a source that was uploaded, of the same files",
+        body=answers.SourceAccepted,
+        status=202,
+        parameters=(SOURCE_ID, IDEMPOTENCY_KEY),
+        refusals={
+            **OUR_WRITES,
+            400: ("bad_key",),
+            404: ("not_found",),
+            409: ("already_running",),
+            410: ("upload_gone",),
+        },
     ),
     Endpoint(
         method="get",

@@ -62,7 +62,9 @@ class Merge:
         if self._first_left is not None:
             self._first_left -= page.number
         if not page.more:
-            self.state, self._first_left = State.LEVEL, None
+            self._first_left = None
+            if self.state is not State.ENDED:
+                self.state = State.LEVEL
         elif self._first_left is not None and self._first_left <= 0:
             self.state = State.ENDED
         return notice + page.frames

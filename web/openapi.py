@@ -17,6 +17,8 @@ REFUSALS = {
     401: "Nobody is signed in, or the token has expired.",
     403: "The request comes from another site, or is for a host name that is not ours.",
     404: "It is not there, or not the user's.",
+    409: "It is under way already.",
+    410: "It was there once.",
     413: "It is too large.",
     429: "There are too many streams open, or there were too many replays.",
     503: "Redis, Postgres or the task queue can't be reached just now.",

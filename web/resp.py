@@ -65,6 +65,7 @@ class Resp(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._is_lost = False
+        self._was_ended = False  # a subscription to a shard, and no reply has come since
         self._begins_to_owe = False
         self.heard_at = self._loop.time()  # or when it began to owe a reply
         writer = connection._writer
@@ -148,12 +149,18 @@ class Resp(asyncio.Protocol):
             due.left -= 1
             if not due.left:
                 self._due.popleft()
+                self._was_ended = kind == b"sunsubscribe"
 
     def _take_reply(self, message: Any) -> None:
         if not self._due:
             self.lose(f"it says what nobody asked for: {message!r:.60}")
             return
         refusal = str(message) if isinstance(message, hiredis.ReplyError) else ""
+        if self._was_ended and refusal.startswith("MOVED"):
+            # Whoever loses a slot ends its subscriptions unasked, and refuses to do it when asked.
+            self.lose("it can't be told which command is refused")
+            return
+        self._was_ended = False
         due = self._due[0]
         if isinstance(due, _Confirmations):
             if refusal:

@@ -13,7 +13,7 @@ from worker.lifecycle import install
 from worker.relay import install_relay
 
 VISIBILITY_TIMEOUT_SECONDS = 3600
-REAP_EVERY_SECONDS = 10
+SOFT_SHUTDOWN_SECONDS = 10
 SWEEP_EVERY_SECONDS = 60
 
 
@@ -22,25 +22,30 @@ def configuration() -> dict[str, Any]:
     settings = get_settings()
     return {
         "broker_url": settings.broker_url,
+        "broker_connection_retry_on_startup": True,  # servers may come up later
         "result_backend": settings.result_backend,  # chords and the reaper need one
-        "result_expires": 86_400,
-        "include": ["worker.documents.tasks", "worker.reaper", *settings.worker_import_names],
+        "result_expires": 86_400,  # longer than a redelivery takes, after which the reaper asks
+        "include": ["worker.documents.tasks", *settings.worker_import_names],
         # A killed worker's message comes again; INGEST_MAX_DELIVERIES ends a deadly one.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
+        # Redis gives a message again after that long, also of a task that is still running: it
+        # must be longer than the longest task and the longest countdown.
         "broker_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS},
         "worker_prefetch_multiplier": 1,  # a long task must not hold messages others could run
-        "worker_max_memory_per_child": 512 * 1024,  # KiB; a parser that leaks is replaced
+        # A child is replaced between two tasks: by KiB, since parsers leak and fragment, and by
+        # number, for what leaks besides memory.
+        "worker_max_memory_per_child": 512 * 1024,
+        "worker_max_tasks_per_child": 1000,
+        # Asked to stop at once (SIGQUIT), it lets short tasks finish before it gives back the rest.
+        "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
         "worker_send_task_events": False,  # our own events say it, to the user
-        "broker_connection_retry_on_startup": True,
-        "task_serializer": "json",
+        "worker_log_format": "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s%(run)s",
+        "worker_task_log_format": "[%(asctime)s: %(levelname)s/%(processName)s] "
+        "%(task_name)s[%(task_id)s]: %(message)s%(run)s",
+        "task_serializer": "json",  # a message is data: pickle would run what it says
         "accept_content": ["json"],
         "beat_schedule": {
-            "reap": {
-                "task": "worker.reap",
-                "schedule": REAP_EVERY_SECONDS,
-                "options": {"expires": REAP_EVERY_SECONDS},
-            },
             "sweep-uploads": {
                 "task": "worker.documents.sweep",
                 "schedule": SWEEP_EVERY_SECONDS,
@@ -50,14 +55,17 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def require_settings(**_: Any) -> None:
+def require_settings(sender: Any = None, instance: Any = None, **_: Any) -> None:
     """Ends a worker or beat that lacks a setting, with a sentence.
 
-    Not asked for earlier: a task's body can be called, and tested, without any server.
+    Not asked for earlier: a task's body can be called, and tested, without any server. A team's
+    own application has servers of its own, and needs of ours only Redis.
     """
     try:
         settings = get_settings()
         settings.require_redis_url()
+        if getattr(instance or sender, "app", app) is not app:
+            return
         settings.require_celery_urls()
         settings.require_database_url()
     except SettingsError as error:

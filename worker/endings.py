@@ -1,53 +1,72 @@
 """How an execution ends: each of Celery's signals as a thin adapter to a fact.
 
 Signals are hints. Whether one counts is decided by the step in Redis, from the task's key and
-the execution's nonce.
+the execution's nonce. In the process that ran the body there is an execution; elsewhere, as in
+the worker's main process, the run is found by the message's header, or by the task's id alone.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import redis
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
-from celery.exceptions import Reject
+from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import Ignore, Reject
+from celery.utils.serialization import UnpickleableExceptionWrapper
 
 from shared.encoding import to_iso
-from shared.errors import PostgresUnavailable, RedisUnavailable
 from shared.facts import (
     ErrorInfo,
     Failed,
     HandedOver,
     Interrupted,
     Lost,
+    Passed,
     Retrying,
     Revoked,
     Succeeded,
 )
 from shared.outbox import outbox
-from shared.runs import HEADER, RunRef, resolve, submit
-from worker.beginnings import option
+from shared.runs import RunRef, run_of_task, submit
+from worker import redelivery
 from worker.execution import Execution, current, enter
+from worker.failures import INTERNAL, REJECTED, UNKNOWN_TASK, WORKER_LOST, describe
 from worker.heartbeat import heartbeat
-from worker.ingest import IngestError
+from worker.logs import suffix
+from worker.publishing import CARRIED, run_in
 
 log = logging.getLogger(__name__)
-
-INTERNAL = ErrorInfo("internal_error", "Something went wrong while this was being processed.")
-AWAY = ErrorInfo("unavailable", "A server that this needs can't be reached just now.", True)
-TOO_LONG = ErrorInfo("time_limit", "Processing took too long and was stopped.", retryable=True)
-WORKER_LOST = ErrorInfo("worker_lost", "Processing stopped unexpectedly. Please try again.", True)
-UNKNOWN_TASK = ErrorInfo("unknown_task", "No worker knows how to process this.")
 
 
 def _here(task_id: str | None) -> Execution | None:
     execution = current()
     return execution if execution is not None and execution.task_id == task_id else None
+
+
+def _run_of(request: Any, task_id: str | None) -> RunRef | None:
+    """The run of a task that does not run here; None also where it only carries one."""
+    if task_id is None:
+        return None
+    if request is not None and request.id == task_id:
+        ref, role = run_in(request.headers)
+        return None if role == CARRIED else ref
+    try:
+        return run_of_task(task_id)  # Celery tells no more than the id
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        log.warning("the run of task %s can't be found now: %s", task_id, error)
+        return None
+
+
+def _attempt_of(request: Any, task_id: str) -> dict[str, Any]:
+    """Which attempt a request is of, where Celery tells."""
+    if request is None or request.id != task_id:
+        return {"retries": None}
+    return {"retries": request.retries, "nesting": request.replaced_task_nesting or 0}
 
 
 def on_success(sender: Any, result: Any = None, **_: Any) -> None:
@@ -68,57 +87,110 @@ def _succeed(execution: Execution, result: Any) -> None:
 
 def on_failure(sender: Any, task_id: str | None = None, exception: Any = None, **_: Any) -> None:
     """task_failure: by the task's own word, or seen from the worker's main process."""
-    if task_id is None or not option(sender):
-        return
-    error, details = describe(exception)
     execution = _here(task_id)
     if execution is not None:
-        execution.send_end(
-            lambda reports: Failed(
-                task=task_id,
-                nonce=execution.nonce,
-                reports=reports,
-                error=error,
-                details=details,
-            )
-        )
+        if isinstance(exception, UnpickleableExceptionWrapper):
+            exception = sys.exc_info()[1] or exception  # what could not be pickled says more
+        if isinstance(exception, MemoryError) and redelivery.after_worker(sender):
+            # The worker ends itself after this, and gives the message back.
+            _interrupt(execution, sender, describe(exception)[0], comes_again=True)
+        else:
+            _fail(execution, exception)
         return
-    ref = _find(task_id)
-    if ref is not None:  # seen from the worker's main process
-        error, cause = WORKER_LOST, "lost"
-        if isinstance(exception, TimeLimitExceeded):
-            error, cause = TOO_LONG, "timeout"
-        elif isinstance(exception, Reject):
-            error, cause = INTERNAL, "rejected"
-        submit(ref, Lost(task=task_id, error=error, cause=cause))
+    request = sender.request
+    ref = _run_of(request, task_id)
+    if ref is None or task_id is None:
+        return
+    error, details = describe(exception)
+    log.warning("task %s ended without a word of its own%s", task_id, suffix(ref))
+    is_timeout = isinstance(exception, TimeLimitExceeded)
+    submit(
+        ref,
+        Lost(
+            task=task_id,
+            error=error,
+            details=details,
+            # Of a lost worker Celery tells only where it does not give the message back.
+            comes_again=is_timeout and redelivery.after_time_limit(sender),
+            grace_ms=redelivery.grace_ms(sender.app),
+            rejected=isinstance(exception, Reject),
+            **_attempt_of(request, task_id),
+        ),
+    )
+
+
+def _fail(execution: Execution, exception: Any) -> None:
+    error, details = describe(exception)
+    execution.send_end(
+        lambda reports: Failed(
+            task=execution.task_id,
+            nonce=execution.nonce,
+            reports=reports,
+            error=error,
+            details=details,
+        )
+    )
+
+
+def _interrupt(execution: Execution, task: Any, error: ErrorInfo, *, comes_again: bool) -> None:
+    execution.send_end(
+        lambda reports: Interrupted(
+            task=execution.task_id,
+            nonce=execution.nonce,
+            reports=reports,
+            error=error,
+            comes_again=comes_again,
+            grace_ms=redelivery.grace_ms(task.app),
+            retries=execution.retries,
+            nesting=execution.nesting,
+        )
+    )
 
 
 def on_retry(
     sender: Any, request: Any = None, reason: Any = None, einfo: Any = None, **_: Any
 ) -> None:
     """task_retry: an attempt failed and the next is on the way, or the worker says so falsely."""
-    if not option(sender):
-        return
     execution = _here(request.id)
-    ref = execution.ref if execution else _find(request.id)
+    ref = execution.ref if execution else _run_of(request, request.id)
     if ref is None:
         return
-    if einfo is None or reason is None:  # a worker that shuts down at once: nothing comes again
-        submit(ref, Interrupted(task=request.id))
+    attempt = _attempt_of(request, request.id)
+    if einfo is None or reason is None:  # a worker that shuts down at once
+        submit(
+            ref,
+            Interrupted(
+                task=request.id,
+                error=WORKER_LOST,
+                comes_again=redelivery.after_worker(sender),
+                grace_ms=redelivery.grace_ms(sender.app),
+                **attempt,
+            ),
+        )
         return
+    if execution is None:
+        submit(ref, _retrying(sender, request.id, reason, attempt))
+    else:
+        _retry(execution, sender, reason)
+
+
+def _retry(execution: Execution, task: Any, reason: Any) -> None:
+    attempt = {"retries": execution.retries, "nesting": execution.nesting}
+    fact = _retrying(task, execution.task_id, reason, attempt)
+    execution.send_end(lambda reports: replace(fact, reports=reports))
+
+
+def _retrying(task: Any, task_id: str, reason: Any, attempt: Mapping[str, Any]) -> Retrying:
     eta = _eta(getattr(reason, "when", None))
-    fact = Retrying(
-        task=request.id,
-        retries=request.retries,
-        nesting=execution.nesting if execution else 0,
+    most = task.max_retries
+    return Retrying(
+        task=task_id,
+        attempts=None if most is None else most + 1,
         eta=to_iso(eta) if eta else None,
         eta_ms=int(eta.timestamp() * 1000) if eta else None,
         error=describe(getattr(reason, "exc", None) or reason)[0],
+        **attempt,
     )
-    if execution is None:
-        submit(ref, fact)
-    else:
-        execution.send_end(lambda reports: replace(fact, reports=reports))
 
 
 def _eta(when: Any) -> datetime | None:
@@ -128,78 +200,105 @@ def _eta(when: Any) -> datetime | None:
 
 
 def on_postrun(
-    task_id: str | None = None, state: str | None = None, retval: Any = None, **_: Any
+    sender: Any,
+    task_id: str | None = None,
+    state: str | None = None,
+    retval: Any = None,
+    **_: Any,
 ) -> None:
     """task_postrun: lets go of the execution, and reports an end that no signal told."""
     execution = _here(task_id)
     if execution is None:
+        _pass_on(sender, task_id, state)
         return
-    heartbeat().leave(execution)
-    enter(None)
-    if execution.reported:
-        return
-    if state == "SUCCESS":  # the backend failed after the body: its signal never came
-        _succeed(execution, retval)
-    elif state == "IGNORED" and execution.dispatched:
-        execution.send_end(
-            lambda reports: HandedOver(
-                task=execution.task_id, nonce=execution.nonce, reports=reports
+    try:
+        if not execution.is_over:
+            _end_untold(execution, sender, state, retval)
+    finally:
+        enter(None)
+        heartbeat().leave(execution)
+
+
+def _end_untold(execution: Execution, task: Any, state: str | None, retval: Any) -> None:
+    """Reports an end that no other signal told, or whose receiver was interrupted."""
+    comes_again = redelivery.after_worker(task)
+    match state:
+        case "SUCCESS":  # as where the backend failed after the body
+            _succeed(execution, retval)
+        case "FAILURE":
+            _fail(execution, retval)
+        case "RETRY":
+            _retry(execution, task, retval)
+        case "IGNORED" if execution.replaced:
+            execution.send_end(
+                lambda reports: HandedOver(
+                    task=execution.task_id, nonce=execution.nonce, reports=reports
+                )
             )
-        )
-    else:
-        execution.send_end(
-            lambda reports: Interrupted(
-                task=execution.task_id,
-                nonce=execution.nonce,
-                reports=reports,
-                comes_again=state != "IGNORED",
-            )
-        )
+        case "IGNORED":
+            _interrupt(execution, task, describe(Ignore())[0], comes_again=False)
+        case "REJECTED" if not getattr(retval, "requeue", False):
+            _fail(execution, Reject())
+        case "REJECTED":
+            _interrupt(execution, task, REJECTED, comes_again=comes_again)
+        case _:
+            _interrupt(execution, task, WORKER_LOST, comes_again=comes_again)
+
+
+def _pass_on(task: Any, task_id: str | None, state: str | None) -> None:
+    """One of Celery's own, which sends the next task of a run, is over."""
+    if task_id and task.name.startswith("celery.") and state != "RETRY":
+        ref, role = run_in(task.request.headers)
+        if ref is not None and role == CARRIED:
+            submit(ref, Passed(task=task_id))
 
 
 def on_revoked(sender: Any, request: Any = None, expired: Any = False, **_: Any) -> None:
     """task_revoked: it will not run, or was ended."""
-    ref = _find(request.id) if option(sender) else None
+    ref = _run_of(request, request.id)
     if ref is not None:
-        submit(ref, Revoked(task=request.id, expired=bool(expired)))
+        attempt = _attempt_of(request, request.id)
+        submit(ref, Revoked(task=request.id, expired=bool(expired), **attempt))
 
 
 def on_unknown(message: Any = None, id: str | None = None, **_: Any) -> None:
     """task_unknown: no worker has a task of that name."""
-    ref = RunRef.from_header((message.headers or {}).get(HEADER))
-    if ref is not None and id:
+    ref, role = run_in(message.headers)
+    if ref is not None and id and role != CARRIED:
         submit(ref, Failed(task=id, error=UNKNOWN_TASK))
 
 
-def on_internal_error(sender: Any, task_id: str | None = None, **_: Any) -> None:
-    """task_internal_error: Celery could not run the task at all."""
-    if task_id is None or not option(sender) or _here(task_id) is not None:
+def on_rejected(message: Any = None, **_: Any) -> None:
+    """task_rejected: a worker can't read the message."""
+    ref, role = run_in(message.headers)
+    task_id = (message.headers or {}).get("id")
+    if ref is not None and task_id and role != CARRIED:
+        submit(ref, Failed(task=task_id, error=REJECTED))
+
+
+def on_internal_error(
+    sender: Any, task_id: str | None = None, request: Any = None, **_: Any
+) -> None:
+    """task_internal_error: Celery failed, before the body or after it.
+
+    Its message is gone; but a retry of it may be on the way, or its success be known.
+    """
+    if task_id is None or _here(task_id) is not None:
         return
-    ref = _find(task_id)
-    if ref is not None:  # the body never began
-        submit(ref, Failed(task=task_id, error=INTERNAL))
+    ref = _run_of(sender.request, task_id)
+    if ref is not None:
+        submit(
+            ref,
+            Interrupted(
+                task=task_id,
+                error=INTERNAL,
+                comes_again=False,
+                grace_ms=redelivery.grace_ms(sender.app),
+                **_attempt_of(sender.request, task_id),
+            ),
+        )
 
 
 def on_process_shutdown(**_: Any) -> None:
     """worker_process_shutdown, worker_shutdown: what waits gets its last chance."""
     outbox().close()
-
-
-def _find(task_id: str) -> RunRef | None:
-    try:
-        return resolve(task_id)
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        log.warning("the run of task %s can't be found now: %s", task_id, error)
-        return None
-
-
-def describe(exception: Any) -> tuple[ErrorInfo, dict[str, Any]]:
-    """An exception as its user may see it, and details for the payload. The rest is for the log."""
-    if isinstance(exception, IngestError):
-        error = ErrorInfo(exception.code, str(exception), exception.retryable)
-        return error, exception.details
-    if isinstance(exception, SoftTimeLimitExceeded):
-        return TOO_LONG, {}
-    if isinstance(exception, (PostgresUnavailable, RedisUnavailable, psycopg.OperationalError)):
-        return AWAY, {}
-    return INTERNAL, {}

@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 import time
-from functools import cache
 
 from shared.facts import Flush
 from shared.outbox import outbox
@@ -35,7 +34,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def watch(self, execution: Execution) -> None:
-        """Keeps an execution's lease from now on."""
+        """Keeps an execution's lease from now on, until it is over."""
         with self._lock:
             self._renewed[execution] = time.monotonic()
             if self._thread is None:
@@ -79,7 +78,9 @@ class Heartbeat:
             is_time = now - renewed >= renew_after_seconds
             execution.send_progress(always=is_time)
             with self._lock:
-                if is_time and execution in self._renewed:
+                if execution.is_over:
+                    self._renewed.pop(execution, None)
+                elif is_time and execution in self._renewed:
                     self._renewed[execution] = now
         for ref in due:
             outcome = submit(ref, Flush())
@@ -88,11 +89,18 @@ class Heartbeat:
         outbox().flush()
 
 
+_heartbeat = Heartbeat()
+
+
 def heartbeat() -> Heartbeat:
-    """Returns this process's heartbeat; a forked child starts one of its own."""
-    return _heartbeat(os.getpid())
+    """Returns this process's heartbeat."""
+    return _heartbeat
 
 
-@cache
-def _heartbeat(pid: int) -> Heartbeat:
-    return Heartbeat()
+def _start_anew() -> None:
+    global _heartbeat
+    _heartbeat = Heartbeat()
+
+
+# A forked child has no thread of its parent's, which may have held the lock.
+os.register_at_fork(after_in_child=_start_anew)

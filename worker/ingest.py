@@ -1,52 +1,68 @@
-"""What a task author uses: stage(), track(), progress(), IngestError.
+"""What a task author uses: the option and its errors, the bar, and the question whether to stop.
 
-They find the running task by themselves, so helpers need no object handed around (in the task's
-own thread), and outside of a tracked task they do nothing. Counting never talks to Redis: the
+All of it finds the running task by itself, so helpers need no object handed around (in the task's
+own thread), and outside of a tracked task it does nothing. Counting never talks to Redis: the
 heartbeat sends what changed, at most four times a second. Entering a stage does, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import TypeVar
 
-from worker.execution import current
+from celery.exceptions import Ignore
+
+from worker.execution import Execution, current
+from worker.failures import IngestError, register_error
+from worker.option import Ingest
+
+__all__ = [
+    "Cancelled",
+    "Ingest",
+    "IngestError",
+    "cancelled",
+    "note",
+    "progress",
+    "register_error",
+    "stage",
+    "track",
+]
 
 T = TypeVar("T")
 
 
-class IngestError(Exception):
-    """This source could not be processed.
+class Cancelled(Ignore):
+    """The run is over, or goes on without this execution: its body is to stop.
 
-    The text is the sentence its user reads: no paths, no stack. `code` is for programs,
-    `retryable` says whether trying again may help, and `details` is merged into the payload of
-    `source.ingest.failed`.
+    Raised by `stage()` and `track()`. Let it pass: Celery acknowledges the message and stores no
+    failure.
     """
-
-    code: ClassVar[str] = "ingest_failed"
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, message: str | None = None, *, details: Mapping[str, Any] | None = None):
-        super().__init__(message or (type(self).__doc__ or "").strip().split("\n")[0])
-        self.details = dict(details or {})
 
 
 @contextmanager
-def stage(name: str, *, parts: int | None = None, unit: str | None = None) -> Iterator[None]:
+def stage(
+    name: str, weight: float = 1, *, parts: int | None = None, unit: str | None = None
+) -> Iterator[None]:
     """Names the part of the run that the block does. Leaving it normally completes the stage.
 
     Args:
-        name: such as `parse`; one of the stages that the task's `ingest` option weighs, or new.
+        name: such as `parse`.
+        weight: its share of the bar beside the other stages'. What the `ingest` option says of a
+            stage, or an earlier task of the run, goes before.
         parts: the number of other tasks that share this stage, where the block only sends them
             off; each brings its share, and this task none.
         unit: what the parts are, such as `files`.
+
+    Raises:
+        Cancelled: the body is to stop.
     """
     execution = current()
     if execution is None:
         yield
         return
-    with execution.stage(name, parts, unit):
+    with execution.stage(str(name), weight, parts, unit and str(unit)):
+        _stop_if_unwanted(execution)
         yield
 
 
@@ -59,6 +75,9 @@ def track(
         iterable: what to go through.
         total: how many items there are; by default the iterable's length, if it has one.
         unit: what an item is, such as `pages`.
+
+    Raises:
+        Cancelled: between two items: the body is to stop.
     """
     execution = current()
     if execution is None:
@@ -66,12 +85,15 @@ def track(
         return
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    counter = execution.count(total, unit)
+    counter = execution.count(total, unit and str(unit))
     counter.tracking = True
     try:
+        _stop_if_unwanted(execution)
         for item in iterable:
             yield item
             counter.done += 1
+            if execution.unwanted:  # before the next item is taken from where it comes
+                raise Cancelled
     finally:
         counter.tracking = False
 
@@ -80,4 +102,32 @@ def progress(done: int, total: int | None = None, *, unit: str | None = None) ->
     """Says how far the stage is that it runs in, where there is nothing to iterate over."""
     execution = current()
     if execution is not None:
-        execution.count(total, unit).done = done
+        execution.count(total, unit and str(unit), done)
+
+
+def note(text: str) -> None:
+    """Puts a sentence beside the bar, until another stage is entered; an empty one takes it away.
+
+    Args:
+        text: for the user, such as `Reading annual-report.pdf`; cut to 300 characters.
+    """
+    execution = current()
+    if execution is not None:
+        execution.note(str(text))
+
+
+def cancelled() -> bool:
+    """Whether the run is over, or goes on without this execution: then the body is to stop.
+
+    For loops without `track()`. It asks Redis about once a second, and is cheap in between.
+    """
+    execution = current()
+    if execution is None:
+        return False
+    execution.ask()
+    return execution.unwanted
+
+
+def _stop_if_unwanted(execution: Execution) -> None:
+    if execution.unwanted:
+        raise Cancelled

@@ -9,7 +9,9 @@ local function close(status, extra, run)
   if since == 0 then since = num('accepted_ms', run) end
   local percent = status == 'completed' and 100 or num('percent', run)
   local seconds = string.format('%.3f', math.max(0, now - since) / 1000)
-  redis.call('HSET', run, 'status', status, 'percent', int(percent), 'seconds', seconds)
+  redis.call('HSET', run, 'status', status, 'percent', int(percent), 'seconds', seconds, 'eta', '')
+  if status ~= 'failed' then redis.call('HSET', run, 'error', '') end
+  if status ~= 'cancelled' then redis.call('HSET', run, 'reason', '') end
   emit(status, ',"percent":' .. int(percent) .. ',"seconds":' .. seconds .. extra, run)
   redis.call('PEXPIRE', run, STATE_TTL_MS)
   if run == KEY_RUN then ended = '1' end
@@ -38,14 +40,30 @@ local function fail_with(code, message, retryable)
     .. (retryable and 'true' or 'false') .. '}')
 end
 
-local function suspect(id, task, reason, grace)
-  task.suspect = reason
-  local deadline = now + grace
-  if task.rank < 2 then deadline = math.max(deadline, task.deadline) end
-  task.deadline = deadline
-  save_task(id, task)
-  if grace > SETTLE_MS and get('status') ~= 'stalled' then
-    set('status', 'stalled', 'reason', '"' .. reason .. '"')
-    emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
+local function stall(reason)
+  if get('status') == 'stalled' then return end
+  if get('dirty') == '1' then show(true) end -- after it progress would say that work goes on
+  set('status', 'stalled', 'reason', '"' .. reason .. '"')
+  emit('stalled', ',"percent":' .. int(num('percent')) .. ',"reason":"' .. reason .. '"')
+end
+
+-- It may come again: `grace` says for how long it is waited for. A run in which others are at
+-- work goes on; what can't come again is settled soon, and in silence.
+local function suspect(task, reason, grace, why)
+  if is_spent(task) then grace = math.min(grace, SETTLE_MS) end
+  task.phase, task.suspect, task.deadline = 'open', why or reason, now + grace
+  save_task(task)
+  if grace > SETTLE_MS and num('alive') == 0 then stall(reason) end
+  return 'ok'
+end
+
+-- It may be another execution that ended: the one at work has a lease's time to say so, and one
+-- that comes again as long as before.
+local function doubt(task)
+  set('error:' .. task.id, f.error)
+  if task.suspect == '-' or task.suspect == 'doubt' then
+    task.suspect, task.deadline = 'doubt', now + LEASE_MS
   end
+  save_task(task)
+  return 'ok'
 end

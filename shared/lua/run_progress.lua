@@ -9,11 +9,11 @@ local function stages() -- {{stage, weight}, ...} in the order of their first me
   return list
 end
 
-local function mention(stage)
+local function mention(stage, weight) -- the weight of its first mention counts
   for _, known in ipairs(stages()) do
     if known[1] == stage then return end
   end
-  set('stages', get('stages') .. '1 ' .. stage .. '\n')
+  set('stages', get('stages') .. weight .. ' ' .. stage .. '\n')
 end
 
 local function contribute(task, stage, share)
@@ -30,15 +30,26 @@ local function forget_shares(task) -- a new attempt starts its stages again
   for _, stage in ipairs(stages()) do contribute(task, stage[1], 0) end
 end
 
-local function report(task, stage, parts, done, total, unit, complete)
-  mention(stage)
+local function take_part(task, lines) -- in the stages of a plan: a task that succeeds has done them
+  if lines == '' then lines = '1 "work"\n' end
+  for stage in string.gmatch(lines, '%S+ ([^\n]+)\n') do
+    if num('parts:' .. stage) > 0 then redis.call('HSETNX', KEY_RUN, 'part:' .. task .. ':' .. stage, '0') end
+  end
+end
+
+local function report(task, stage, parts, done, total, unit, complete, weight, note)
+  if note ~= '' then set('note', note == 'null' and '' or note) end
+  if stage == '' then return end
+  mention(stage, weight)
+  if note == '' and get('stage') ~= stage then set('note', '') end -- it was of the stage before
   set('stage', stage)
   if parts ~= '' then
     set('parts:' .. stage, parts, 'unit:' .. stage, unit)
   else
     local share = complete == '1' and MILLION or 0
     if share == 0 and (tonumber(total) or 0) > 0 then
-      share = math.floor(math.min(1, tonumber(done) / tonumber(total)) * MILLION)
+      -- Whole only when it is said to be complete: its last item may not be stored yet.
+      share = math.min(MILLION - 1, math.floor(tonumber(done) / tonumber(total) * MILLION))
     end
     contribute(task, stage, share)
   end
@@ -69,12 +80,13 @@ local function shown()
     return value == '' and 'null' or value
   end
   return ',"stage":' .. or_null('stage') .. ',"done":' .. or_null('done') .. ',"total":'
-    .. or_null('total') .. ',"unit":' .. or_null('unit') .. ',"percent":' .. int(num('percent'))
+    .. or_null('total') .. ',"unit":' .. or_null('unit') .. ',"note":' .. or_null('note')
+    .. ',"percent":' .. int(num('percent'))
 end
 
 local function show(at_once) -- emits progress if something visible changed and its time has come
   local text = shown()
-  if not at_once and (get('shown') == text or get('stage') == '') then
+  if not at_once and (get('shown') == text or get('stage') .. get('note') == '') then
     set('dirty', '')
     return -1
   end

@@ -1,16 +1,17 @@
 -- run_state: what every part of run_step reads: its arguments (documented there), the time, and
 -- the run's hash.
 
-local KEY_RUN, PROGRESS_EVERY_MS, MILLION, SETTLE_MS = KEYS[1], 250, 1000000, 5000
+local KEY_RUN, PROGRESS_EVERY_MS, MILLION = KEYS[1], 250, 1000000
+local SETTLE_MS, IDLE_MS = 5000, 60000
 local STATE_TTL_MS, LEASE_MS, QUEUE_MS = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local MAX_DELIVERIES, GRACE_MS = tonumber(ARGV[8]), tonumber(ARGV[9])
-local TS, RUN_PREFIX, RUN_ID, FACT = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local MAX_DELIVERIES = tonumber(ARGV[8])
+local TS, RUN_PREFIX, RUN_ID, FACT = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local TERMINAL = {completed = true, failed = true, cancelled = true}
 local to = {stream = KEYS[2], channel = ARGV[1], publish = ARGV[2], maxlen = ARGV[3],
   ttl_ms = ARGV[4]}
 
-local f, cut = {}, 14 + 2 * tonumber(ARGV[14])
-for i = 15, cut, 2 do f[ARGV[i]] = ARGV[i + 1] end
+local f, cut = {}, 13 + 2 * tonumber(ARGV[13])
+for i = 14, cut, 2 do f[ARGV[i]] = ARGV[i + 1] end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local cursor = last_id(to.stream)

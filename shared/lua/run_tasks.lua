@@ -1,29 +1,47 @@
 -- run_tasks: the tasks of a run, a packed field each, and which of a task's facts comes later.
 
-local TASK_FIELDS = {'nesting', 'retries', 'rank', 'phase', 'nonce', 'executions', 'lost',
-  'timeout', 'suspect', 'deadline'}
+local TASK_FIELDS = {'nesting', 'retries', 'rank', 'phase', 'nonce', 'executions', 'twin', 'late',
+  'grace', 'suspect', 'deadline'}
 local TASK_TEXT = {phase = true, nonce = true, suspect = true}
 
-local function load_task(text)
-  if text == '' then text = '0 0 0 open - 0 0 0 - 0' end
-  local task, i = {}, 1
+local function is_alive(task) -- an execution is at work, as far as is known
+  return task.phase == 'open' and task.rank == 2 and task.nonce ~= '-' and task.suspect == '-'
+end
+
+local function is_handed_over(task) -- its execution is over, and others do its work under its id
+  return task.phase == 'open' and task.rank == 2 and task.nonce == '-'
+end
+
+local function load_task(id, text)
+  text = text or get('task:' .. id)
+  if text == '' then text = '0 0 0 new - 0 0 0 0 - 0' end
+  local task, i = {id = id}, 1
   for word in string.gmatch(text, '%S+') do
     local name = TASK_FIELDS[i]
     task[name], i = TASK_TEXT[name] and word or tonumber(word), i + 1
   end
+  task.was_open, task.was_alive = task.phase == 'open', is_alive(task)
   return task
 end
 
-local function save_task(id, task)
+local function count(field, was, is)
+  if was ~= is then redis.call('HINCRBY', KEY_RUN, field, is and 1 or -1) end
+end
+
+local function save_task(task)
   local words = {}
   for i, name in ipairs(TASK_FIELDS) do
     words[i] = TASK_TEXT[name] and task[name] or int(task[name])
   end
-  set('task:' .. id, table.concat(words, ' '))
+  set('task:' .. task.id, table.concat(words, ' '))
+  local is_open, alive = task.phase == 'open', is_alive(task)
+  count('open', task.was_open, is_open)
+  count('alive', task.was_alive, alive)
+  task.was_open, task.was_alive = is_open, alive
 end
 
 local function compare(a, b) -- two keys, each {nesting, retries, rank}
-  for i = 1, 3 do
+  for i = 1, #a do
     if a[i] ~= b[i] then return a[i] < b[i] and -1 or 1 end
   end
   return 0
@@ -33,6 +51,14 @@ local function each_task(visit)
   local all = redis.call('HGETALL', KEY_RUN)
   for i = 1, #all, 2 do
     local id = string.match(all[i], '^task:(.+)$')
-    if id then visit(id, load_task(all[i + 1])) end
+    if id then visit(load_task(id, all[i + 1])) end
   end
+end
+
+local function is_spent(task) -- it is not executed again, however often its message comes
+  return task.executions - task.retries >= MAX_DELIVERIES
+end
+
+local function when_due(eta_ms) -- how long a message may wait
+  return math.max(now, tonumber(eta_ms) or 0) + QUEUE_MS
 end

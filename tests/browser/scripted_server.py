@@ -37,7 +37,7 @@ def event(cursor: str, kind: str, attempt: int = 1, **payload: Any) -> Json:
 
 def state(**fields: Any) -> Json:
     """The one scripted run as `GET /api/sources` shows it."""
-    shown = dict.fromkeys(("stage", "done", "total", "unit", "error", "result"))
+    shown = dict.fromkeys(("stage", "done", "total", "unit", "attempts", "error", "result"))
     identity = {"source_id": SOURCE, "run_id": RUN, "name": "report.md"}
     moments = {"accepted_at": MOMENT, "updated_at": MOMENT}
     return {**shown, **identity, **moments, "attempt": 1, "percent": 0, **fields}
@@ -66,6 +66,8 @@ class ScriptedServer:
     stream_cursors: list[str] = field(default_factory=list)
     upload_keys: list[str] = field(default_factory=list)
     upload_answers: list[tuple[int, Json] | None] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)  # method and path, about a source
+    refusals: list[tuple[int, str]] = field(default_factory=list)  # of such: status and sentence
     _waiting: list[Route] = field(default_factory=list)
     _streams: list[tuple[int, str]] = field(default_factory=list)
 
@@ -100,6 +102,10 @@ class ScriptedServer:
             self._match()
         elif parts.path == "/api/sources" and route.request.method == "POST":
             self._answer_upload(route)
+        elif parts.path.startswith("/api/sources/"):
+            self.asked.append((route.request.method, parts.path))
+            status, message = self.refusals.pop(0) if self.refusals else (200, "")
+            route.fulfill(status=status, json={"success": status < 400, "message": message})
         elif parts.path == "/api/sources":
             body = {"success": True, "cursor": self.cursor, "sources": list(self.sources)}
             route.fulfill(json=body)

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from tests.browser.scripted_server import SOURCE, Json, ScriptedServer, event, state
+from tests.browser.scripted_server import RUN, SOURCE, Json, ScriptedServer, event, state
 
 pytestmark = pytest.mark.browser
 
@@ -59,17 +59,24 @@ def test_a_new_attempt_starts_over_and_late_words_of_the_old_one_are_ignored(
     error = {"code": "away", "message": "The store was away.", "retryable": True}
     server.send(
         event("2-1", "progress", **PARSING, done=12, percent=40),
-        event("2-2", "retrying", percent=40, error=error, eta="2099-01-01T00:00:00.000Z"),
+        event(
+            "2-2",
+            "retrying",
+            percent=40,
+            error=error,
+            attempts=3,
+            eta="2099-01-01T00:00:00.000Z",
+        ),
     )
     expect(toast).to_have_attribute("data-status", "retrying")
     expect(toast.locator(".toast-line")).to_have_text(
-        re.compile(r"The store was away\. Next try in \d+ s\.")
+        re.compile(r"The store was away\. Next try in \d+ s \(attempt 2 of 3\)\.")
     )
     server.send(
         event("3-0", "started", attempt=2, percent=0),
         event("3-1", "progress", attempt=1, **PARSING, done=13, percent=50),
     )
-    expect(toast.locator(".toast-line")).to_have_text("Starting · attempt 2")
+    expect(toast.locator(".toast-line")).to_have_text("Starting · attempt 2 of 3")
     expect(bar_percent(toast)).to_have_attribute("aria-valuenow", "0")
 
 
@@ -154,6 +161,71 @@ def test_an_upload_that_broke_off_is_sent_again_under_the_same_key(
     server.send(event("2-0", "queued", attempt=0, percent=0))
     expect(toast.locator(".toast-line")).to_have_text("Waiting for a worker")
     expect(toast).to_have_count(1)
+
+
+def test_an_end_that_is_said_once_more_ends_the_wait_and_is_no_other_end(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    taken = {"success": True, "source_id": SOURCE, "run_id": RUN, "task_id": "t", "cursor": "1-0"}
+    server.upload_answers = [None, (202, taken)]
+    server.open()
+    choose(server.page)
+    expect(toast).to_have_attribute("data-status", "failed")
+    end: Json = {"percent": 100, "seconds": 1.0, "files": 1, "chunks": 2}
+    server.send(event("2-0", "queued", attempt=0, percent=0), event("2-1", "completed", **end))
+    expect(toast).to_have_count(2)
+    completed = server.page.locator(".toast[data-status=completed]")
+    completed.get_by_role("button", name="Dismiss report.md").click()
+    expect(toast).to_have_count(1)
+    toast.get_by_role("button", name="Try again").click()
+    expect(toast).to_have_attribute("data-source", SOURCE)
+    server.send(event("2-2", "completed", **end, repeated=True))
+    expect(toast).to_have_attribute("data-status", "completed")
+    toast.get_by_role("button", name="Dismiss report.md").click()
+    expect(toast).to_have_count(0)
+    other = event("3-0", "queued", attempt=0, percent=0, run_id="another")
+    other["scope"] = {"kind": "source", "id": "another"}
+    server.send(event("2-3", "completed", **end, repeated=True), other)
+    expect(toast).to_have_attribute("data-status", "queued")
+    expect(server.page.locator("#announcer p").filter(has_text="report.md: Done")).to_have_count(1)
+
+
+def test_a_running_source_is_cancelled_and_ingested_again_by_keyboard_alone(
+    server: ScriptedServer,
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    source = server.page.locator(".source")
+    source.get_by_role("button", name="Cancel: report.md").focus()
+    server.page.keyboard.press("Enter")
+    expect(source.get_by_role("button")).to_have_attribute("aria-disabled", "false")
+    server.send(event("2-0", "cancelled", percent=10, seconds=1.0, reason="cancelled"))
+    expect(source).to_have_attribute("data-status", "cancelled")
+    expect(source.locator(".source-line")).to_have_text("Cancelled before it was done.")
+    again = source.get_by_role("button", name="Ingest again: report.md")
+    expect(again).to_be_focused()
+    server.page.keyboard.press("Enter")
+    server.send(event("3-0", "queued", attempt=0, percent=0, run_id="another"))
+    expect(source).to_have_attribute("data-status", "queued")
+    expect(source.get_by_role("button", name="Cancel: report.md")).to_be_focused()
+    assert server.asked == [
+        ("DELETE", f"/api/sources/{SOURCE}"),
+        ("POST", f"/api/sources/{SOURCE}/reingest"),
+    ]
+
+
+def test_a_refused_action_says_the_servers_sentence_until_something_changes(
+    server: ScriptedServer,
+) -> None:
+    sentence = "The files of this source are not kept here, or no longer."
+    server.sources = [state(status="completed", percent=100)]
+    server.refusals = [(410, sentence)]
+    server.open()
+    source = server.page.locator(".source")
+    source.get_by_role("button", name="Ingest again: report.md").click()
+    expect(source.get_by_role("status")).to_have_text(sentence)
+    server.send(event("3-0", "queued", attempt=0, percent=0, run_id="another"))
+    expect(source.get_by_role("status")).to_have_text("")
 
 
 def choose(page: Page) -> None:

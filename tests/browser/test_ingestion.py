@@ -27,6 +27,11 @@ new MutationObserver(() => {
   }
 }).observe(document, { subtree: true, childList: true, attributes: true });
 """
+# Whether that source's toast has shown an end, then a beginning, then an end.
+ENDED_TWICE = """
+(source) => /completed.*queued.*completed/.test(
+  shown.filter(([of]) => of === source).map(([, status]) => status).join())
+"""
 
 
 class DevStack(Protocol):
@@ -150,6 +155,18 @@ def test_a_reload_shows_the_finished_sources(page: Page, dev_stack: DevStack) ->
     expect(source.locator(".source-name")).to_have_text("kept.txt")
     expect(source.locator(".source-line")).to_contain_text("1 file")
     expect(toast).to_have_count(0)
+
+
+def test_a_source_is_ingested_again_and_found_once(page: Page, dev_stack: DevStack) -> None:
+    opened(page, dev_stack)
+    toast = upload(page, document("again.md", "# Again\n\nThe capercaillie returns."))
+    expect(toast).to_have_attribute("data-status", "completed", timeout=DONE_MS)
+    source = toast.get_attribute("data-source")
+    button = page.get_by_role("button", name="Ingest again: again.md")
+    page.locator(f".source[data-source='{source}']").filter(has=button).locator(button).click()
+    page.wait_for_function(ENDED_TWICE, arg=source, timeout=DONE_MS)
+    page.locator("#query").fill("capercaillie")
+    expect(page.locator(".hit")).to_have_count(1)
 
 
 def test_a_file_that_cannot_be_read_fails_with_a_sentence(page: Page, dev_stack: DevStack) -> None:

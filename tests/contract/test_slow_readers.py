@@ -6,11 +6,10 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import httptools
 import psutil
 import pytest
 import redis
@@ -21,6 +20,7 @@ from shared.settings import get_settings
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
+from tests.small_socket import small_socket
 from tests.sse import watch
 from web import portal
 from web.delivery import Delivery
@@ -62,61 +62,6 @@ def publish(number: int, start: int = 0, text: str = "") -> str:
     ]
     assert all(ids)
     return str(ids[0])
-
-
-class SmallSocket:
-    """A client with little room for what it has not read yet."""
-
-    def __init__(self, url: str, cursor: str = "") -> None:
-        self.body = b""
-        self.over = False
-        self._parser = httptools.HttpResponseParser(self)
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-        self._socket.settimeout(10)
-        self._socket.connect(("127.0.0.1", int(url.rpartition(":")[2])))
-        lines = ["GET /api/events HTTP/1.1", "Host: localhost", f"Last-Event-ID: {cursor}"]
-        self._socket.sendall("\r\n".join([*lines, "\r\n"]).encode())
-
-    def on_body(self, data: bytes) -> None:
-        self.body += data
-
-    def on_message_complete(self) -> None:
-        self.over = True
-
-    def read(self) -> None:
-        """Reads a little of what is there; notices the end."""
-        try:
-            data = self._socket.recv(16 * 1024)
-        except ConnectionResetError:
-            data = b""
-        self.over = self.over or not data
-        if data:
-            self._parser.feed_data(data)
-
-    def read_until(self, text: bytes) -> None:
-        while text not in self.body[-64 * 1024 :]:
-            assert not self.over
-            self.read()
-
-    @property
-    def numbers(self) -> list[int]:
-        parts = self.body.split(b'"payload":{"n":')[1:]
-        return [int(part.partition(b",")[0]) for part in parts]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@contextmanager
-def small_socket(url: str, cursor: str = "") -> Iterator[SmallSocket]:
-    """Opens a stream, up to its first words."""
-    small = SmallSocket(url, cursor)
-    try:
-        small.read_until(b": connected")
-        yield small
-    finally:
-        small.close()
 
 
 def leases(client: redis.Redis) -> int:

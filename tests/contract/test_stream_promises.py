@@ -182,21 +182,24 @@ def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis
             client.xtrim(keys.stream(USER), maxlen=3, approximate=False)
             n += 1
 
-    async def read() -> None:
+    async def read() -> int:
         delivery = Delivery(get_settings())
         link = delivery.hub.link(keys.topic(USER))
+        followed = 0
         for _ in range(1000):
             oldest = await read_after(link, USER, "0-0", 1, lambda _: None)
             page = await read_after(link, USER, oldest.end, 10, lambda _: None)
             if page.status is Status.OK and page.number:
                 assert number_in(page.frames) == number_in(oldest.frames) + 1
+                followed += 1
         await delivery.aclose()
+        return followed
 
     publish(-1)
     publisher = threading.Thread(target=run)
     publisher.start()
     try:
-        asyncio.run(read())
+        assert asyncio.run(read()) > 0, "else nothing was checked"
     finally:
         stopped.set()
         publisher.join()

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from click.testing import CliRunner
 
 from shared import keys
 from shared.connections import app_redis
+from shared.encoding import to_json
+from shared.errors import RedisUnavailable
 from shared.outbox import outbox
+from shared.pages import Page
 from shared.publisher import NewEvent, publish_user_event, publish_user_events
+from shared.run_states import run_status
 from shared.runs import accept, new_run
 from shared.settings import get_settings
-from tests.cluster import Cluster, redis_cluster
+from tests.cluster import Cluster, Node, redis_cluster
 from tests.commands import wait_until
 from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import Reader, watch
+from web.admission import read_after
+from web.delivery import Delivery
+from web.hub import Hub
+from web.link import Link
 from worker.cli.following import follow_journal
 from worker.cli.main import main
+from worker.reaper import Reaper
 
 # Celery has no transport for a cluster, and its servers are not used here.
 SETTINGS = {
@@ -109,6 +120,19 @@ def test_a_run_is_accepted_on_its_users_shard(cluster: Cluster) -> None:
         assert b"source.ingest.queued" in rows[0][1][b"e"]
 
 
+def test_the_reaper_looks_at_the_runs_of_every_shard(cluster: Cluster) -> None:
+    runs = [new_run(user, "source", "a source", final=f"task-{user}") for user in USERS]
+    for run in runs:
+        accept(run)
+        key, field = keys.run(run.user_id, run.run_id), f"task:{run.final}"
+        words: Any = app_redis().hget(key, field)
+        app_redis().hset(key, field, b" ".join([*words.split()[:-1], b"1"]))
+        shard = keys.open_runs(run.run_id)
+        app_redis().zadd(shard, {to_json(run.to_header()): 1})
+    Reaper(Celery(backend="disabled://", set_as_current=False)).reap()
+    assert {run_status(run.user_id, run.run_id) for run in runs} == {"failed"}
+
+
 def test_streams_outlive_a_shard_that_is_killed_and_comes_back(
     cluster: Cluster, server: WebServer
 ) -> None:
@@ -150,6 +174,111 @@ def test_streams_follow_a_slot_that_moves(cluster: Cluster, server: WebServer) -
             publish(user, 1, 2)
         for reader in readers.values():
             assert numbers(reader.events(2)) == [1, 2]
+
+
+def neighbours(cluster: Cluster) -> tuple[str, str, Node, Node]:
+    """Two users of one node, that node, and another one."""
+    at: dict[int, list[str]] = {}
+    for user in USERS:
+        at.setdefault(cluster.home(user).port, []).append(user)
+    moving, other = max(at.values(), key=len)[:2]
+    source = cluster.home(moving)
+    return moving, other, source, next(node for node in cluster.nodes if node.port != source.port)
+
+
+def test_a_slot_that_is_half_moved_stops_none_of_the_shards_other_streams(
+    cluster: Cluster, server: WebServer
+) -> None:
+    moving, other, source, target = neighbours(cluster)
+    with ExitStack() as streams:
+        readers = open_all(streams, server)
+        for user in (moving, other):
+            publish(user, 0)
+            assert numbers(readers[user].events(1)) == [0]
+        wait_until(lambda: len(source.subscribers()) == 1, "the server's link, alone")
+        listening, refused = source.subscribers(), source.refusals("TRYAGAIN")
+        move = cluster.begin_move(moving, target)
+        wait_until(lambda: source.refusals("TRYAGAIN") > refused, "a lease can't be renewed")
+        publish(moving, 1)
+        for n in (1, 2, 3):
+            publish(other, n)
+            assert numbers(readers[other].events(1)) == [n]
+        with watch(server.url, "0", Authorization=f"Bearer {hs256(moving)}") as late:
+            assert late.response.status_code == 503, "never a part of what there is"
+        assert source.subscribers() == listening
+        move.finish()
+        publish(moving, 2)
+        assert numbers(readers[moving].events(2)) == [1, 2]
+        publish(other, 4)
+        assert numbers(readers[other].events(1)) == [4]
+        assert source.subscribers() == listening
+
+
+async def another_link(hub: Hub, user: str, link: Link) -> Link:
+    """The link to a user's new home, once it is known."""
+    home = link
+    async with asyncio.timeout(30):
+        while home is link:
+            await asyncio.sleep(0.01)
+            with suppress(RedisUnavailable):  # just now there is none
+                home = hub.link(keys.topic(user))
+    return home
+
+
+async def until_listening(node: Node) -> None:
+    await asyncio.to_thread(wait_until, lambda: len(node.subscribers()) == 1, "one link alone")
+
+
+def test_a_slot_that_moves_is_followed_where_nobody_asks_for_anything(cluster: Cluster) -> None:
+    moving, _, source, target = neighbours(cluster)
+
+    async def check() -> None:
+        delivery = Delivery(get_settings())
+        hub = delivery.hub
+        await hub.ready()
+        hub.enter(keys.topic(moving))
+        await until_listening(source)
+        link = hub.link(keys.topic(moving))
+        cluster.move(moving, target)
+        await another_link(hub, moving, link)
+        await until_listening(target)
+        await delivery.aclose()
+
+    asyncio.run(check())
+
+
+def test_a_command_that_finds_its_slot_moved_costs_the_shards_other_users_nothing(
+    cluster: Cluster,
+) -> None:
+    moving, other, source, target = neighbours(cluster)
+    for user in (moving, other):
+        publish(user, 0)
+
+    async def read(link: Link, user: str) -> Page:
+        return await read_after(link, user, "0-0", 10, lambda _: None)
+
+    async def check() -> None:
+        delivery = Delivery(get_settings())
+        hub = delivery.hub
+        await hub.ready()
+        for user in (moving, other):
+            hub.enter(keys.topic(user))
+        link = hub.link(keys.topic(moving))
+        assert (await read(link, moving)).number == 1
+        await until_listening(source)
+        listening, refused = source.subscribers(), source.refusals("MOVED")
+        cluster.move(moving, target)
+        with pytest.raises(RedisUnavailable):
+            await read(link, moving)
+        assert source.refusals("MOVED") > refused
+        assert (await read(link, other)).number == 1
+        assert source.subscribers() == listening
+        home = await another_link(hub, moving, link)
+        assert (await read(home, moving)).number == 1
+        assert source.subscribers() == listening
+        await delivery.aclose()
+
+    asyncio.run(check())
 
 
 def test_a_cluster_that_is_away_is_never_an_empty_success() -> None:

@@ -125,7 +125,7 @@ def test_a_full_outbox_drops_progress_first_and_ends_last(server: RunningRedis) 
 def test_a_run_whose_end_had_to_wait_still_ends(server: RunningRedis) -> None:
     ref = runs.new_run(USER, "s", "s", final="T")
     runs.accept(ref)
-    runs.submit(ref, Started(task="T", nonce="n", retries=0, nesting=0, lost=True, timeout=False))
+    runs.submit(ref, Started(task="T", nonce="n", retries=0, nesting=0, late=True, grace_ms=1000))
     server.stop()
     assert runs.submit(ref, Progress(task="T", nonce="n", reports=[Report("a", 1, 2)])) is None
     assert runs.submit(ref, Succeeded(task="T", nonce="n")) is None

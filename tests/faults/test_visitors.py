@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import random
 import signal
@@ -11,17 +10,17 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
 import redis
-import uvicorn
 
 from shared import keys
 from shared.publisher import publish_user_event
 from tests.commands import wait_until
-from tests.servers import WebServer, free_port, web_server
+from tests.hosted import hosted
+from tests.servers import WebServer, web_server
 from tests.sse import watch
 
 USER = "local"
@@ -101,29 +100,6 @@ def test_visitors_that_leave_at_any_moment_leave_nothing_behind(
             assert reader.events(1)
 
 
-@contextmanager
-def in_this_process() -> Iterator[tuple[str, asyncio.AbstractEventLoop]]:
-    """uvicorn on a thread of this process: its URL, and the loop of its tasks."""
-    asgi = importlib.import_module("web.asgi")
-    port = free_port()
-    loops: list[asyncio.AbstractEventLoop] = []
-    config = uvicorn.Config(asgi.Application(), port=port, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-
-    async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        await server.serve()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "a server")
-        yield f"http://127.0.0.1:{port}", loops[0]
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def tasks_of(loop: asyncio.AbstractEventLoop) -> set[str]:
     return {task.get_name() for task in asyncio.all_tasks(loop)}
 
@@ -135,14 +111,16 @@ def test_visitors_that_leave_at_any_moment_leave_no_task_behind(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    with in_this_process() as (url, loop):
-        with watch(url, "0") as reader:
+    with hosted() as web:
+        with watch(web.url, "0") as reader:
             reader.block()
         wait_until_nothing_is_left(client)
-        before = len(tasks_of(loop))
-        attack(url)
+        before = len(tasks_of(web.loop))
+        attack(web.url)
         wait_until_nothing_is_left(client)
-        wait_until(lambda: len(tasks_of(loop)) <= before, f"no more tasks: {tasks_of(loop)}")
+        wait_until(
+            lambda: len(tasks_of(web.loop)) <= before, f"no more tasks: {tasks_of(web.loop)}"
+        )
 
 
 def test_what_is_under_way_at_sigterm_is_finished(client: redis.Redis, redis_url: str) -> None:

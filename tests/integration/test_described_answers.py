@@ -13,11 +13,12 @@ from flask.testing import FlaskClient
 
 from shared import runs
 from shared.facts import Failed, Progress, Report, Retrying
+from shared.outbox import outbox
 from shared.runs import RunRef
 from tests.conftest import RunningRedis
 from tests.described import check_answer, check_event
 from tests.ingested import ingest
-from tests.integration.test_runs import BROKEN, started, submit
+from tests.run_facts import BROKEN, started, submit
 from tests.servers import web_server
 from tests.sse import watch
 from web import create_app
@@ -41,8 +42,10 @@ def api(
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("UPLOAD_MAX_BYTES", "1000")
     _celery.cache_clear()
+    outbox.cache_clear()
     yield create_app().test_client()
     _celery().close()
+    outbox.cache_clear()
 
 
 def check(answer: Any, path: str) -> Any:
@@ -67,7 +70,12 @@ def test_answers_about_sources_are_as_described(api: FlaskClient, client: redis.
     report = Report("parse", 1, 2, "pages")
     submit(ref, Progress(task=ref.final, nonce="n", reports=[report]))
     check(api.get(one), "/api/sources/{source_id}")
-    submit(ref, Retrying(task=ref.final, retries=0, nesting=0, eta=ETA, eta_ms=1, error=BROKEN))
+    submit(
+        ref,
+        Retrying(
+            task=ref.final, retries=0, nesting=0, attempts=None, eta=ETA, eta_ms=1, error=BROKEN
+        ),
+    )
     check(api.get(one), "/api/sources/{source_id}")
     submit(ref, Failed(task=ref.final, error=BROKEN, details={"failed_files": []}))
     listed = check(api.get("/api/sources"), "/api/sources").json["sources"]

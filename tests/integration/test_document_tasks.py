@@ -12,14 +12,15 @@ import pytest
 import redis
 from psycopg import sql
 
-from shared import keys
+from shared import keys, runs
 from shared.runs import RunRef
 from shared.search import search
 from shared.settings import get_settings
 from shared.uploads import Stored
 from tests import samples
+from tests.commands import wait_until
 from tests.conftest import RunningPostgres
-from tests.ingested import upload
+from tests.ingested import renew, upload
 from tests.servers import celery_worker
 from web import dispatch
 from worker.documents.cleanup import sweep
@@ -39,19 +40,29 @@ class Pipeline:
         self.start(upload(files))
         return self.wait_for("completed", "failed", "cancelled")
 
+    def ref(self, stored: Stored) -> RunRef:
+        return RunRef("alice", stored.source_id, stored.run_id, stored.task_id, stored.name)
+
     def start(self, stored: Stored) -> None:
         """Starts an upload's run."""
-        ref = RunRef("alice", stored.source_id, stored.run_id, stored.task_id, stored.name)
+        ref = self.ref(stored)
         arguments = {"user_id": "alice", "source_id": stored.source_id, "run_id": stored.run_id}
         dispatch.start_run(ref, "worker.documents.ingest_source", arguments)
 
-    def wait_for(self, *kinds: str) -> list[dict[str, Any]]:
-        """Returns the events when the last one is of such a kind."""
+    def rest(self) -> None:
+        """Returns when the workers have nothing more to do."""
+        wait_until(
+            lambda: not (self.client.llen("celery") or self.client.hlen("unacked")), "at rest"
+        )
+
+    def wait_for(self, *kinds: str, run_id: str = "") -> list[dict[str, Any]]:
+        """Returns the events when the last one is of such a kind, and of the run that is named."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             rows: Any = self.client.xrange(keys.stream("alice"))
             events = [json.loads(fields[b"e"]) for _, fields in rows]
-            if events and kind(events[-1]) in kinds:
+            last = events[-1] if events else None
+            if last and kind(last) in kinds and run_id in ("", last["payload"]["run_id"]):
                 return events
             assert time.monotonic() < deadline, events
             time.sleep(0.02)
@@ -122,7 +133,7 @@ def test_twenty_mixed_files_are_ingested_and_the_broken_ones_named(pipeline: Pip
         (hit,) = search(connection, "alice", "数据库")
     assert hit.source_id == events[0]["scope"]["id"]
     assert sweep() == 1
-    assert (pipeline.count("upload_files"), pipeline.count("upload_chunks")) == (0, 0)
+    assert pipeline.count("upload_files") == 20  # as uploaded; what came out of the archive is gone
 
 
 def test_a_lone_broken_file_fails_with_a_sentence(pipeline: Pipeline) -> None:
@@ -134,8 +145,46 @@ def test_a_lone_broken_file_fails_with_a_sentence(pipeline: Pipeline) -> None:
     assert end["payload"]["failed_files"] == [
         {"name": "broken.pdf", "code": "unreadable_pdf", "message": sentence}
     ]
-    assert sweep() == 1
-    assert pipeline.count("upload_chunks") == 0
+    assert pipeline.count("documents") == 1
+    assert sweep() == 0  # it left nothing but the file, which is kept
+
+
+def test_a_source_is_ingested_again_with_the_same_result(pipeline: Pipeline) -> None:
+    stored = upload({"a.md": b"# Heron", "b.zip": samples.zip_of({"c.txt": b"egret", "d": b"\0"})})
+    pipeline.start(stored)
+    first = pipeline.wait_for("completed", "failed")
+    again = renew(stored)
+    pipeline.start(again)
+    second = pipeline.wait_for("completed", "failed", run_id=again.run_id)[len(first) :]
+    assert kind(second[0]) == "queued"
+    assert {event["payload"]["run_id"] for event in second} == {again.run_id}
+    for name in ("files", "chunks", "characters", "failed_files"):
+        assert second[-1]["payload"][name] == first[-1]["payload"][name]
+    with psycopg.connect(pipeline.database_url) as connection:
+        for word in ("heron", "egret"):
+            assert len(search(connection, "alice", word)) == 1
+
+
+def test_a_run_that_is_cancelled_leaves_what_was_found_and_may_be_followed_by_another(
+    pipeline: Pipeline,
+) -> None:
+    stored = upload({f"{n}.txt": b"A heron waits. " * 5000 for n in range(20)})
+    pipeline.start(stored)
+    pipeline.wait_for("completed", "failed")
+    hits = pipeline.count("chunks")
+    again = renew(stored)
+    pipeline.start(again)
+    pipeline.wait_for("progress", run_id=again.run_id)
+    runs.end(pipeline.ref(again))
+    pipeline.wait_for("cancelled", run_id=again.run_id)
+    pipeline.rest()
+    assert kind(pipeline.wait_for("cancelled")[-1]) == "cancelled"
+    sweep()
+    assert pipeline.count("chunks") == hits
+    last = renew(again)
+    pipeline.start(last)
+    assert kind(pipeline.wait_for("completed", "failed", run_id=last.run_id)[-1]) == "completed"
+    assert pipeline.count("chunks") == hits
 
 
 def test_a_database_that_goes_away_is_waited_for(

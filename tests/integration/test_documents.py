@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
+from celery.exceptions import Ignore
 
 from shared import runs, upload_files
 from shared.connections import postgres
@@ -19,7 +21,7 @@ from shared.settings import get_settings
 from shared.upload_files import Connection
 from tests import samples
 from tests.ingested import ingest, upload
-from worker.documents import cleanup, formats, parsing, store
+from worker.documents import cleanup, formats, parsing, store, unpacking
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.indexing import failures, index
 from worker.documents.members import Limits
@@ -124,6 +126,26 @@ def test_a_bug_in_a_parser_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> No
     assert "should say" not in str(result)
 
 
+@pytest.mark.parametrize("where", [parsing, unpacking])
+def test_a_run_that_is_cancelled_stops_at_its_next_item_and_keeps_nothing_of_it(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, where: ModuleType
+) -> None:
+    def stop_at_second(items: Iterable[Any], **_: Any) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if number == 1:
+                raise Ignore
+            yield item
+
+    monkeypatch.setattr(where, "track", stop_at_second)
+    files = {"a.pdf": samples.pdf("one", "two")}
+    if where is unpacking:
+        files = {"a.zip": samples.zip_of({"a.txt": b"a", "b.txt": b"b"})}
+    with pytest.raises(Ignore):
+        ingest(files)
+    assert rows(connection, "documents") == 0
+    assert rows(connection, "upload_files") == 1
+
+
 def test_bad_members_are_named_and_nothing_else_is_lost() -> None:
     inner = samples.zip_of({"x.txt": b"x"})
     large = b"x" * 5000
@@ -224,25 +246,37 @@ def test_nobody_else_s_source_is_written_to(connection: Connection) -> None:
     assert rows(connection, "chunks") == 0
 
 
-def test_at_a_run_s_end_its_bytes_and_texts_are_gone_and_its_chunks_stay(
+def test_at_a_run_s_end_texts_and_unpacked_files_are_gone_and_what_is_found_stays(
     connection: Connection,
 ) -> None:
-    stored = upload({"a.txt": b"heron", "b.txt": b""})
+    stored = upload({"a.zip": samples.zip_of({"b.txt": b"heron"}), "c.txt": b""})
     files = unpack(stored.run_id)
     for file in files:
         parse(file.id)
     index("alice", stored.source_id, stored.run_id)
-    cleanup.delete_uploads(stored.run_id)
-    cleanup.delete_uploads(stored.run_id)
-    assert (rows(connection, "upload_files"), rows(connection, "upload_chunks")) == (0, 0)
+    cleanup.clean_up(stored.run_id)
+    cleanup.clean_up(stored.run_id)
+    uploaded = connection.execute("SELECT name FROM upload_files ORDER BY position").fetchall()
+    assert uploaded == [("a.zip",), ("c.txt",)]
+    assert rows(connection, "upload_chunks") == 1
     assert store.text_of(connection, files[0].id) is None
     assert len(search(connection, "alice", "heron")) == 1
-    for step in (
-        lambda: unpack(stored.run_id),
-        lambda: index("alice", stored.source_id, stored.run_id),
-    ):
-        with pytest.raises(FileGone):
-            step()
+    with pytest.raises(FileGone):
+        index("alice", stored.source_id, stored.run_id)
+
+
+def test_uploaded_files_are_kept_for_as_long_as_is_set(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = upload({"a.txt": b"heron"})
+    connection.execute("UPDATE upload_files SET created_at = now() - interval '50 seconds'")
+    for seconds, left in ((60, 1), (40, 0)):
+        monkeypatch.setenv("UPLOAD_RETENTION_SECONDS", str(seconds))
+        get_settings.cache_clear()
+        cleanup.clean_up(stored.run_id)
+        assert rows(connection, "upload_chunks") == left
+    with pytest.raises(FileGone):
+        unpack(stored.run_id)
 
 
 def test_the_sweep_takes_what_ended_runs_left_and_nothing_else(
@@ -267,8 +301,13 @@ def test_the_sweep_takes_what_ended_runs_left_and_nothing_else(
     assert cleanup.sweep() == 2
     left = connection.execute("SELECT run_id FROM documents WHERE text IS NOT NULL").fetchall()
     assert {row[0] for row in left} == {running.run_id, unknown.run_id}
-    assert rows(connection, "upload_files") == 2
+    assert rows(connection, "upload_files") == 4
     assert cleanup.sweep() == 0
+    for table in ("upload_files", "documents"):
+        connection.execute(f"UPDATE {table} SET created_at = now() - interval '8 days'")
+    assert cleanup.sweep() == 3  # the unknown one's too: no queue holds it any more
+    kept = connection.execute("SELECT run_id FROM upload_files").fetchall()
+    assert kept == [(running.run_id,)]
 
 
 def test_failed_files_fit_into_an_event() -> None:

@@ -262,7 +262,7 @@ def test_the_body_of_a_run_that_was_cancelled_does_not_run(lab: Lab, tmp_path: P
     path = tmp_path / "marks"
     lab.app.tasks["tests.mark"].apply_async(kwargs={**WHO, "path": str(path)}, countdown=1)
     pointers: Any = lab.client.keys("task:*")
-    ref = runs.resolve(pointers[0].decode().removeprefix("task:"))
+    ref = runs.run_of_task(pointers[0].decode().removeprefix("task:"))
     assert ref is not None
     runs.submit(ref, Revoked(task=ref.final, expired=False))
     assert lab.told() == ["queued", "cancelled"]

@@ -8,30 +8,34 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from shared import keys, runs
 from shared.facts import (
     ErrorInfo,
-    Fact,
     Failed,
     HandedOver,
-    Interrupted,
-    Lost,
     Progress,
     Report,
-    Retrying,
     Revoked,
-    Started,
     Succeeded,
 )
 from shared.run_states import list_runs
 from shared.runs import RunRef
 from shared.settings import get_settings
-
-USER = "al{i}ce"
-BROKEN = ErrorInfo("broken", "It is broken.")
+from tests.run_facts import (
+    BROKEN,
+    USER,
+    accepted,
+    due_now,
+    events,
+    interrupted,
+    lost,
+    overdue,
+    retrying,
+    started,
+    submit,
+    types,
+)
 
 
 @pytest.fixture
@@ -42,43 +46,7 @@ def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
 
 @pytest.fixture
 def ref(client: redis.Redis) -> RunRef:
-    ref = runs.new_run(USER, "source-1", 'a "file" <b>.pdf', final="T")
-    runs.accept(ref)
-    return ref
-
-
-def events(client: redis.Redis, source: str = "source-1") -> list[dict[str, Any]]:
-    rows: Any = client.xrange(keys.stream(USER))
-    found = [json.loads(fields[b"e"]) for _, fields in rows]
-    return [event for event in found if event["scope"]["id"] == source]
-
-
-def types(client: redis.Redis, source: str = "source-1") -> list[str]:
-    return [e["type"].removeprefix("source.ingest.") for e in events(client, source)]
-
-
-def started(task: str = "T", nonce: str = "n", retries: int = 0, nesting: int = 0) -> Started:
-    return Started(
-        task=task, nonce=nonce, retries=retries, nesting=nesting, lost=True, timeout=False
-    )
-
-
-def submit(ref: RunRef, fact: Fact) -> runs.Outcome:
-    outcome = runs.submit(ref, fact)
-    assert outcome is not None
-    return outcome
-
-
-def due_now(client: redis.Redis, ref: RunRef) -> None:
-    """Lets the time that progress is held back for have passed."""
-    client.hset(keys.run(USER, ref.run_id), "progress_ms", "0")
-
-
-def overdue(client: redis.Redis, ref: RunRef, task: str = "T") -> None:
-    """Lets a task's deadline have passed."""
-    key, field = keys.run(USER, ref.run_id), f"task:{task}"
-    words = (client.hget(key, field) or b"").split()
-    client.hset(key, field, b" ".join([*words[:-1], b"1"]))
+    return accepted()
 
 
 def test_a_run_goes_from_queued_to_completed(client: redis.Redis, ref: RunRef) -> None:
@@ -138,15 +106,7 @@ def test_progress_is_held_back_and_its_last_value_gets_out(
 def test_stages_weigh_into_one_percent_that_never_falls(client: redis.Redis, ref: RunRef) -> None:
     submit(
         ref,
-        Started(
-            task="T",
-            nonce="n",
-            retries=0,
-            nesting=0,
-            lost=True,
-            timeout=False,
-            stages={"parse": 6, "index": 4},
-        ),
+        started(stages={"parse": 6, "index": 4}),
     )
     seen = []
     for report in [
@@ -273,7 +233,7 @@ def test_a_zombies_word_counts_for_nothing(client: redis.Redis, ref: RunRef) -> 
 def test_a_late_retry_signal_does_not_undo_the_next_attempt(
     client: redis.Redis, ref: RunRef
 ) -> None:
-    retry = Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN)
+    retry = retrying()
     submit(ref, started())
     submit(ref, started(nonce="second", retries=1))
     assert submit(ref, retry).verdict == "stale"
@@ -284,7 +244,7 @@ def test_a_late_retry_signal_does_not_undo_the_next_attempt(
 def test_a_retry_says_when_and_why(client: redis.Redis, ref: RunRef) -> None:
     eta = "2026-01-01T00:00:00.000Z"
     submit(ref, started())
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    submit(ref, retrying(eta=eta))
     payload = events(client)[-1]["payload"]
     assert (payload["eta"], payload["error"]["code"]) == (eta, "broken")
     submit(ref, started(nonce="second", retries=1))
@@ -305,10 +265,10 @@ def test_a_lost_child_is_final_only_where_nothing_comes_again(
     client: redis.Redis, ref: RunRef
 ) -> None:
     submit(ref, started())
-    submit(ref, Lost(task="T", error=BROKEN, cause="lost"))
+    submit(ref, lost(comes_again=True))
     assert types(client)[-1] == "stalled"
     submit(ref, started(nonce="redelivered"))
-    submit(ref, Lost(task="T", error=BROKEN, cause="timeout"))
+    submit(ref, lost(comes_again=False))
     assert types(client)[-1] == "failed"
 
 
@@ -316,32 +276,24 @@ def test_what_lapses_is_stalled_first_where_it_may_come_again(
     client: redis.Redis, ref: RunRef
 ) -> None:
     submit(ref, started())
-    assert runs.lapse(ref).status == "running"
+    assert runs.lapse(ref, "fail").status == "running"
     overdue(client, ref)
-    assert runs.lapse(ref).status == "stalled"
+    assert runs.lapse(ref, "fail").status == "stalled"
     overdue(client, ref)
-    assert runs.lapse(ref).status == "failed"
+    assert runs.lapse(ref, "fail").status == "failed"
     assert types(client) == ["queued", "started", "stalled", "failed"]
     assert events(client)[-1]["payload"]["error"]["code"] == "worker_lost"
 
 
 def test_a_run_that_never_starts_fails(client: redis.Redis, ref: RunRef) -> None:
     overdue(client, ref)
-    assert runs.lapse(ref).status == "failed"
+    assert runs.lapse(ref, "fail").status == "failed"
     assert events(client)[-1]["payload"]["error"]["code"] == "never_started"
-
-
-def test_a_task_that_kills_its_worker_is_stopped_after_its_deliveries(
-    client: redis.Redis, ref: RunRef, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verdicts = [submit(ref, started(nonce=str(i))).verdict for i in range(7)]
-    assert verdicts == ["ok"] * 5 + ["closed"] * 2
-    assert events(client)[-1]["payload"]["error"]["code"] == "poison"
 
 
 def test_a_redelivery_wakes_a_stalled_run(client: redis.Redis, ref: RunRef) -> None:
     submit(ref, started())
-    submit(ref, Interrupted(task="T", nonce="n"))
+    submit(ref, interrupted("n"))
     submit(ref, started(nonce="again"))
     submit(ref, Succeeded(task="T", nonce="again"))
     assert types(client) == ["queued", "started", "stalled", "started", "completed"]
@@ -357,14 +309,14 @@ def test_started_makes_a_run_that_redis_forgot(client: redis.Redis) -> None:
 def test_the_list_says_what_the_events_said(client: redis.Redis, ref: RunRef) -> None:
     eta = "2026-01-01T00:00:00.000Z"
     submit(ref, started())
-    submit(ref, Retrying(task="T", retries=0, nesting=0, eta=eta, eta_ms=1, error=BROKEN))
+    submit(ref, retrying(eta=eta))
     state = list_runs(USER)[1][0]
     assert (state.status, state.eta, state.reason) == ("retrying", eta, None)
     assert state.error is not None and state.error["code"] == "broken"
     submit(ref, started(nonce="second", retries=1))
     state = list_runs(USER)[1][0]
     assert (state.status, state.eta, state.error, state.seconds) == ("running", None, None, None)
-    submit(ref, Interrupted(task="T", nonce="second"))
+    submit(ref, interrupted("second"))
     assert list_runs(USER)[1][0].reason == "interrupted"
     submit(ref, Revoked(task="T", expired=False))
     state = list_runs(USER)[1][0]
@@ -390,54 +342,3 @@ def test_a_result_too_large_for_an_event_is_left_out(client: redis.Redis, ref: R
     submit(ref, Succeeded(task="T", nonce="n", result={"big": "x" * 20_000}))
     assert "big" not in events(client)[-1]["payload"]
     assert types(client)[-1] == "completed"
-
-
-FACTS: list[Fact] = [
-    started(),
-    started(nonce="n2"),
-    started(nonce="r1", retries=1),
-    started(nonce="b", nesting=1),
-    Progress(task="T", nonce="n", reports=[Report("parse", 1, 4)]),
-    Progress(task="T", nonce="r1", reports=[Report("parse", 3, 4)]),
-    Retrying(task="T", retries=0, nesting=0, eta=None, eta_ms=None, error=BROKEN),
-    Interrupted(task="T", nonce="n"),
-    HandedOver(task="T", nonce="n"),
-    Lost(task="T", error=BROKEN, cause="lost"),
-    Lost(task="T", error=BROKEN, cause="timeout"),
-    Failed(task="T", nonce="n2", error=BROKEN),
-    Failed(task="m", nonce="m", error=BROKEN),
-    started("m", "m"),
-    Succeeded(task="m", nonce="m"),
-    Succeeded(task="T", nonce="n"),
-    Succeeded(task="T", nonce="r1"),
-    Succeeded(task="T", nonce="b"),
-    Revoked(task="T", expired=False),
-]
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.sampled_from(FACTS), max_size=25))
-def test_any_order_loss_and_repetition_of_facts_ends_in_one_terminal(
-    client: redis.Redis, order: list[Fact]
-) -> None:
-    client.flushdb()
-    ref = runs.new_run(USER, "source-1", "n", final="T")
-    runs.accept(ref)
-    for fact in order:
-        submit(ref, fact)
-    for _ in range(3):  # the reaper, as often as it takes
-        for task in ("T", "m"):
-            if client.hexists(keys.run(USER, ref.run_id), f"task:{task}"):
-                overdue(client, ref, task)
-        runs.lapse(ref)
-    seen = types(client)
-    assert sum(kind in ("completed", "failed", "cancelled") for kind in seen) == 1
-    assert seen[-1] in ("completed", "failed", "cancelled")
-    assert seen.count("queued") == 1 and seen[0] == "queued"
-    attempts = [e["payload"]["attempt"] for e in events(client)]
-    assert attempts == sorted(attempts)
-    percents: dict[int, int] = {}
-    for event in events(client):
-        payload = event["payload"]
-        assert payload["percent"] >= percents.get(payload["attempt"], 0)
-        percents[payload["attempt"]] = payload["percent"]

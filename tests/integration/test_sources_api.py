@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -15,23 +14,9 @@ from flask.testing import FlaskClient
 from shared import keys
 from shared.settings import get_settings
 from tests.conftest import RunningRedis
-from web import create_app
 from web.dispatch import _celery
 
 USER = "local"
-
-
-@pytest.fixture
-def api(
-    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FlaskClient]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
-    monkeypatch.setenv("UPLOAD_MAX_BYTES", "100000")
-    _celery.cache_clear()
-    yield create_app().test_client()
-    _celery().close()
 
 
 def upload(api: FlaskClient, *files: tuple[bytes, str], **headers: str) -> Any:
@@ -42,6 +27,11 @@ def upload(api: FlaskClient, *files: tuple[bytes, str], **headers: str) -> Any:
 def types(url: str) -> list[str]:
     rows: Any = redis.Redis.from_url(url).xrange(keys.stream(USER))
     return [json.loads(fields[b"e"])["type"] for _, fields in rows]
+
+
+def payloads(url: str) -> list[dict[str, Any]]:
+    rows: Any = redis.Redis.from_url(url).xrange(keys.stream(USER))
+    return [json.loads(fields[b"e"])["payload"] for _, fields in rows]
 
 
 def test_an_upload_is_accepted_stored_and_sent_to_the_workers(
@@ -68,7 +58,8 @@ def test_the_same_idempotency_key_is_the_same_run(api: FlaskClient, redis_url: s
     second = upload(api, (b"hello", "a.txt"), **{"Idempotency-Key": "k"})
     assert second.status_code == 202
     assert second.json["run_id"] == first.json["run_id"]
-    assert types(redis_url) == ["source.ingest.queued"]
+    assert types(redis_url) == ["source.ingest.queued"] * 2
+    assert [payload.get("repeated") for payload in payloads(redis_url)] == [None, True]
     assert redis.Redis.from_url(redis_url).llen("celery") == 1
 
 

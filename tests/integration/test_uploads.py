@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -149,11 +150,12 @@ def test_a_key_whose_first_upload_failed_is_free(connection: Connection) -> None
     assert send(connection, b"x", key="k").created
 
 
-def test_a_run_s_bytes_are_deleted_and_no_other_s(connection: Connection) -> None:
+def test_a_run_s_old_bytes_are_deleted_and_no_other_s(connection: Connection) -> None:
     gone, kept = send(connection, b"one", b"two"), send(connection, b"three")
     (file, _) = upload_files.files(connection, gone.run_id)
-    assert upload_files.delete(connection, gone.run_id) == 2
-    assert upload_files.delete(connection, gone.run_id) == 0
+    upload_files.delete_older(connection, gone.run_id, timedelta(hours=1))
+    assert rows(connection, "upload_files") == 3
+    upload_files.delete_older(connection, gone.run_id, timedelta())
     assert upload_files.files(connection, gone.run_id) == []
     assert rows(connection, "upload_chunks") == 1
     assert read(connection, upload_files.files(connection, kept.run_id)[0]) == b"three"

@@ -53,6 +53,22 @@ def test_a_failure_shows_its_sentence_and_keeps_the_bar() -> None:
     assert (bar.state, bar.percent, bar.detail) == ("failed", 40, "The file is damaged.")
 
 
+def test_a_retry_says_which_attempt_comes_where_that_is_known() -> None:
+    error = {"code": "away", "message": "The store was away.", "retryable": True}
+    for attempt, most, said in ((1, 3, " (attempt 2 of 3 next)"), (3, 3, ""), (1, None, "")):
+        bar = applied(("retrying", {"attempt": attempt, "attempts": most, "error": error}))
+        assert bar.detail == f"The store was away.{said}"
+
+
+def test_a_repeated_event_tells_how_its_own_run_stands_and_no_other() -> None:
+    first: dict[str, object] = {"run_id": "r1", "percent": 100, "repeated": True}
+    alone = applied(("completed", first))
+    assert (alone.state, alone.percent) == ("completed", 100)
+    second: dict[str, object] = {"run_id": "r2", "percent": 7, "stage": "parse"}
+    bar = applied(("queued", {"run_id": "r1"}), ("progress", second), ("completed", first))
+    assert (bar.state, bar.percent) == ("running", 7)
+
+
 def test_a_new_attempt_begins_the_bar_anew() -> None:
     bar = applied(("progress", {"percent": 80}), ("started", {"percent": 0}))
     assert (bar.state, bar.percent) == ("running", 0)

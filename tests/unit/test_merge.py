@@ -246,7 +246,7 @@ class World(RuleBasedStateMachine):
         """In the end, with nothing more happening, every client has everything."""
         for _ in range(2000):
             if not self.under_way:
-                self.renew()
+                self.on_silence()
             self.arrive(8, set())
             for number in range(len(self.clients)):
                 self.read(number)
@@ -256,9 +256,49 @@ class World(RuleBasedStateMachine):
                 return
         raise AssertionError("a client never got everything")
 
+    def on_silence(self) -> None:
+        """A lease is renewed: the last entry may not have been announced."""
+        self.renew()
+
+
+class AnnouncingWorld(World):
+    """Where every entry is announced, and lost only with the connection, nobody needs renewals.
+
+    The end of a journal is announced by nobody; what is appended next tells of it.
+    """
+
+    @rule(number=st.integers(1, 5))
+    def append_and_announce(self, number: int) -> None:
+        super().append(number, announced=True)
+
+    @rule()
+    def reset_and_append(self) -> None:
+        super().reset()
+        super().append(1, announced=True)
+
+    @rule()
+    def settle_all(self) -> None:
+        """From here on no page that another one reads tells where the journal ends."""
+        for number in range(len(self.clients)):
+            self.settle(number)
+
+    def append(self, number: int, announced: bool) -> None:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        raise NotImplementedError
+
+    def on_silence(self) -> None:
+        """Nothing comes to anybody's help."""
+
 
 TestWorld = World.TestCase
 TestWorld.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestAnnouncingWorld = AnnouncingWorld.TestCase
+TestAnnouncingWorld.settings = TestWorld.settings
 
 
 class One:
@@ -314,6 +354,15 @@ def test_a_cap_over_a_page_is_sent_in_pages() -> None:
     assert merge.state is State.ENDED
 
 
+def test_a_page_that_comes_too_late_brings_nobody_back_who_has_ended() -> None:
+    journal = filled(3)
+    for cap in (CAP, None):
+        merge = Merge("1-0", cap)
+        merge.leave(State.ENDED)
+        merge.page(journal.read_after("1-0", 200))
+        assert merge.state is State.ENDED
+
+
 def test_recovery_is_not_capped() -> None:
     journal, tail = filled(1), Tail[One]()
     merge = Merge("0-0", cap=10)
@@ -337,6 +386,16 @@ def test_a_gap_sends_readers_back_to_before_what_was_not_sent_yet() -> None:
     assert sent_back == [reader]
     assert reader.merge.position == "3-0"
     assert tail.take() == b"", "what came before the gap is read from the journal too"
+
+
+def test_whoever_is_level_when_announcements_may_be_lost_reads_before_it_is_live() -> None:
+    journal, tail = filled(3), Tail[One]()
+    tail.observe(journal.last)
+    reader = One(Merge(journal.last, None))
+    journal.append()
+    assert tail.lose() == []
+    assert tail.join(reader) == b""
+    assert reader.merge.state is State.CATCHING_UP
 
 
 def test_a_late_announcement_disturbs_nobody() -> None:

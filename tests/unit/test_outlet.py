@@ -7,6 +7,8 @@ import gc
 from collections.abc import Awaitable
 from typing import Any
 
+import pytest
+
 from web.outlet import Message, Outlet, body
 
 
@@ -14,15 +16,17 @@ class Server:
     """A server's response: `send` waits while it is full, as uvicorn's does."""
 
     def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
         self.written: list[bytes] = []
         self.room = asyncio.Event()
         self.room.set()
         self.transport = self
-        self.aborted = False
+        self.aborted = asyncio.Event()
 
     async def send(self, message: Message) -> None:
         await self.wait()
-        self.written.append(message["body"])
+        self.headers += message.get("headers", [])
+        self.written += [message["body"]] if "body" in message else []
         await self.wait()
 
     async def wait(self) -> None:
@@ -30,14 +34,19 @@ class Server:
             await self.room.wait()
 
     def abort(self) -> None:
-        self.aborted = True
+        self.aborted.set()
 
 
 class Known(Server):
     pass
 
 
+class Threaded(Server):
+    pass
+
+
 Known.__module__ = "uvicorn.protocols.http.httptools_impl"
+Threaded.__module__ = "web.pipe"
 
 
 def test_what_need_not_wait_is_written_at_once() -> None:
@@ -104,7 +113,40 @@ def test_only_a_known_server_is_cut() -> None:
         known, unknown = Known(), Server()
         Outlet(known.send).abort()
         Outlet(unknown.send).abort()
-        assert (known.aborted, unknown.aborted) == (True, False)
+        assert (known.aborted.is_set(), unknown.aborted.is_set()) == (True, False)
+
+    asyncio.run(go())
+
+
+def test_what_is_not_taken_in_time_is_cut_by_a_known_server_alone() -> None:
+    async def go() -> None:
+        known, threaded, unknown = Known(), Threaded(), Server()
+        for server in (unknown, threaded, known):
+            Outlet(server.send).abort_after(0)
+        assert not known.aborted.is_set()
+        async with asyncio.timeout(10):
+            await known.aborted.wait()
+            await threaded.aborted.wait()
+        assert not unknown.aborted.is_set()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("server_class", "ends"), [(Known, True), (Threaded, False), (Server, False)]
+)
+def test_the_connection_ends_with_a_last_response_where_that_is_ours_to_say(
+    server_class: type[Server], ends: bool
+) -> None:
+    """A WSGI application must not (PEP 3333), and HTTP/2 has no such header."""
+
+    async def go() -> None:
+        server, refusing = server_class(), server_class()
+        await Outlet(server.send).start(200, {"X-Test": "1"}, is_last=True)
+        await Outlet(refusing.send).start(403, {"X-Test": "1"})
+        close = [(b"connection", b"close")] if ends else []
+        assert server.headers == [(b"x-test", b"1"), *close]
+        assert refusing.headers == [(b"x-test", b"1")]
 
     asyncio.run(go())
 

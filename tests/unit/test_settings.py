@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from shared.errors import SettingsError
@@ -27,6 +29,9 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         ("JWT_SECRET_KEY", "hunter2", "at least 32 characters"),
         ("AUTH_CALLABLE", "myapp.auth", "yourpackage.auth:current_user"),
         ("REDIS_URL", "http://u:hunter2@x", "redis://"),
+        ("REDIS_URL", "redis://:hunter2/x@h/0", "redis://"),
+        ("REDIS_URL", "redis://:hunter2@h/0?family=ipv4", "the option family"),
+        ("REDIS_URL", "redis://:hunter2@h/0?socket_timeout=abc", "the option socket_timeout"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_taken(
@@ -37,7 +42,22 @@ def test_a_wrong_value_is_named_with_what_is_taken(
         get_settings()
     assert variable in str(raised.value)
     assert takes in str(raised.value)
-    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:p@h:6380/3?socket_timeout=2&health_check_interval=5&protocol=2",
+        "rediss://h/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_url_may_have_the_options_that_redis_py_knows(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert get_settings().require_redis_url() == url
 
 
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,3 +67,17 @@ def test_a_refused_upload_is_a_failed_one_and_other_runs_count_for_nothing() -> 
     tally.refused.append("too large")
     assert tally.is_done()
     assert tally.completed == 0
+
+
+def test_an_end_that_is_said_once_more_is_counted_once() -> None:
+    tally = Tally(1)
+    tally.accept("r1")
+    error = {"code": "broken", "message": "It is broken.", "retryable": False}
+    payload = {"run_id": "r1", "name": "a", "error": error}
+    for repeated in ({}, {"repeated": True}):
+        tally.count(
+            json.dumps({"type": "source.ingest.failed", "payload": {**payload, **repeated}})
+        )
+    assert tally.is_done()
+    assert tally.sentences == ["a: It is broken."]
+    assert tally.summary(1.0) == "1 source: 0 completed, 1 failed; 2 events in 1.0 s"

@@ -33,6 +33,14 @@ function refusal(status, body) {
 /** The user's sources as they stand, newest first, with the cursor to watch from. */
 export const listSources = () => getJson("/api/sources");
 
+const sourceUrl = (id) => `/api/sources/${encodeURIComponent(id)}`;
+
+/** Ends a source's run, where one is under way. */
+export const cancelSource = (id) => getJson(sourceUrl(id), { method: "DELETE" });
+
+/** Starts another run of a source, of the same files. */
+export const reingestSource = (id) => getJson(`${sourceUrl(id)}/reingest`, { method: "POST" });
+
 /** Hits for a query; `signal` abandons it. */
 export async function search(query, signal) {
   const answer = await getJson(`/api/search?${new URLSearchParams({ q: query })}`, { signal });

@@ -23,12 +23,12 @@ const toasts = new Toasts(uploads);
 const list = new SourceList(sources);
 const search = new Search();
 
-sources.watch(({ runs, run }) => {
+sources.watch(({ runs, run, known }) => {
   for (const view of [list, toasts]) {
     if (runs) view.paint(runs);
-    else view.showRun(run);
+    else view.showRun(run, known);
   }
-  if (run?.status === "completed") search.refresh();
+  if (run?.status === "completed" && !known) search.refresh();
 });
 
 new DropZone((source) => uploads.add(source));

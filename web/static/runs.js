@@ -1,8 +1,8 @@
 /**
  * A run as the page knows it, and how an event changes it. Pure: a run goes in, a run comes out.
  *
- * Runs have the fields of `GET /api/sources`, and `seconds`, `reason` and `eta` where an event
- * told them. Percent never goes down within an attempt.
+ * Runs have the fields of `GET /api/sources`. Percent never goes down within an attempt. An event
+ * that is repeated says how its run stands, and changes only what the page did not know yet.
  */
 
 const PREFIX = "source.ingest.";
@@ -52,6 +52,7 @@ function fresh({ scope, ts, payload }) {
     name: payload.name,
     accepted_at: ts,
     attempt: 0,
+    attempts: null,
     percent: 0,
     result: null,
   };
@@ -72,6 +73,7 @@ function advance(run, status, { ts, payload }) {
     unit: shown.unit ?? null,
     error: payload.error ?? null,
     eta: payload.eta ?? null,
+    attempts: payload.attempts ?? run.attempts ?? null,
     reason: payload.reason ?? null,
     seconds: payload.seconds ?? null,
     result: resultOf(status, payload),

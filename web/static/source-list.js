@@ -1,5 +1,6 @@
 /** The list of sources on the page: name, state, results and when, newest first. */
 
+import { SourceAction } from "/static/source-action.js";
 import { byId, element, icon, setIcon, setText } from "/static/elements.js";
 import { Failures } from "/static/failures.js";
 import { ProgressBar } from "/static/progress.js";
@@ -16,12 +17,20 @@ class SourceRow {
   #when = element("time", { class: "source-when" });
   #failures = new Failures();
   #bar = new ProgressBar("");
+  #action = new SourceAction();
   node = element(
     "li",
     { class: "source" },
     this.#icon,
-    element("div", { class: "source-body" }, this.#name, this.#line, this.#failures.node),
-    element("div", { class: "source-side" }, this.#chip, this.#when),
+    element(
+      "div",
+      { class: "source-body" },
+      this.#name,
+      this.#line,
+      this.#failures.node,
+      this.#action.refusal,
+    ),
+    element("div", { class: "source-side" }, this.#chip, this.#when, this.#action.button),
     this.#bar.node,
   );
 
@@ -35,6 +44,7 @@ class SourceRow {
     this.#name.title = run.name;
     setText(this.#chip, status === "running" ? `${run.percent}%` : label(status));
     this.#failures.show(run);
+    this.#action.show(run);
     this.#bar.node.setAttribute("aria-label", run.name);
     this.#bar.node.hidden = hasEnded(run);
     this.#bar.ingested(run.percent);
@@ -80,7 +90,9 @@ export class SourceList {
       row.show(run);
       this.#rows.set(run.source_id, row);
     }
+    const focused = document.activeElement;
     this.#list.replaceChildren(...[...this.#rows.values()].map(({ node }) => node));
+    if (this.#list.contains(focused)) focused.focus({ preventScroll: true });
     this.#empty.hidden = runs.length > 0;
     setText(this.#note, runs.length > 0 ? count(runs.length, "source") : "");
   }

@@ -8,8 +8,9 @@ export class Sources {
 
   /**
    * Tells of every change from here on.
-   * @param {(change: {runs: object[]|null, run: object|null}) => void} watcher gets the changed
-   *   run, or all of them after a painting
+   * @param {(change: {runs: object[]|null, run: object|null, known: boolean}) => void} watcher
+   *   gets the changed run, or all of them after a painting; `known` where the event said no more
+   *   than what was known, since a request was repeated and somebody waits for a word
    */
   watch(watcher) {
     this.#watchers.push(watcher);
@@ -23,16 +24,17 @@ export class Sources {
   /** Takes the server's state in place of what was here. */
   paint(runs) {
     this.#runs = new Map(runs.map((run) => [run.source_id, withMemory(run, this.#runs)]));
-    this.#tell({ runs: this.list(), run: null });
+    this.#tell({ runs: this.list(), run: null, known: false });
   }
 
   /** Takes one event. */
   apply(event) {
     const before = this.#runs.get(event.scope?.id);
     const run = applyEvent(before, event);
-    if (run === before) return;
+    const known = run === before;
+    if (known && !(run?.run_id === event.payload?.run_id && event.payload?.repeated)) return;
     this.#runs.set(run.source_id, run);
-    this.#tell({ runs: null, run });
+    this.#tell({ runs: null, run, known });
   }
 
   #tell(change) {

@@ -48,13 +48,17 @@ export class Toasts {
     this.#retitle();
   }
 
-  /** Follows a run. */
-  showRun(run) {
+  /**
+   * Follows a run.
+   * @param {boolean} known it is only said once more: an end that was seen gets no toast again
+   */
+  showRun(run, known = false) {
     const row = this.#rowOf((r) => sourceOf(r) === run.source_id);
     if (!row && this.#uploads.mayHaveBecome(run) && !this.#dismissed.has(run.run_id)) {
-      this.#held.set(run.source_id, run);
+      this.#held.set(run.source_id, { run, known });
       return;
     }
+    if (!row && known && hasEnded(run)) return;
     if (this.#dismissed.has(run.run_id) && !hasEnded(run)) return;
     this.#dismissed.delete(run.run_id);
     this.#announcer.tell(run);
@@ -78,9 +82,9 @@ export class Toasts {
   }
 
   #releaseHeld() {
-    const runs = [...this.#held.values()];
+    const held = [...this.#held.values()];
     this.#held.clear();
-    runs.forEach((run) => this.showRun(run));
+    held.forEach(({ run, known }) => this.showRun(run, known));
   }
 
   #rowOf(matches) {

@@ -27,7 +27,8 @@ const REASONS = {
   worker_lost: "The worker has gone silent. It is given time to come back.",
   interrupted: "The work was interrupted. It is picked up again soon.",
   superseded: "Replaced by a newer run of the same source.",
-  expired: "It waited too long and was given up.",
+  revoked: "Its task was taken back.",
+  cancelled: "Cancelled before it was done.",
 };
 
 const numbers = new Intl.NumberFormat("en");
@@ -73,9 +74,9 @@ export function runLine(run, now = Date.now()) {
     case "queued":
       return "Waiting for a worker";
     case "running":
-      return run.attempt > 1 ? `${stageLine(run)} · attempt ${run.attempt}` : stageLine(run);
+      return run.attempt > 1 ? `${stageLine(run)} · ${attempt(run.attempt, run)}` : stageLine(run);
     case "retrying":
-      return [run.error?.message, again(run.eta, now)].filter(Boolean).join(" ");
+      return [run.error?.message, again(run, now)].filter(Boolean).join(" ");
     case "stalled":
       return REASONS[run.reason] ?? "Nothing has been heard of it for a while.";
     case "completed":
@@ -99,9 +100,14 @@ function stageLine({ stage, done, total, unit }) {
   return done ? [verb, numbers.format(done), unit].filter(Boolean).join(" ") : verb;
 }
 
-function again(eta, now) {
-  const seconds = eta ? Math.ceil((Date.parse(eta) - now) / 1000) : 0;
-  return seconds > 0 ? `Next try in ${seconds} s.` : "Trying again.";
+// Executions that were lost count besides, so there may be more than were planned.
+const attempt = (number, { attempts }) =>
+  attempts && number <= attempts ? `attempt ${number} of ${attempts}` : `attempt ${number}`;
+
+function again(run, now) {
+  const seconds = run.eta ? Math.ceil((Date.parse(run.eta) - now) / 1000) : 0;
+  const next = attempt(run.attempt + 1, run);
+  return seconds > 0 ? `Next try in ${seconds} s (${next}).` : `Trying again (${next}).`;
 }
 
 function produced({ result, seconds }) {

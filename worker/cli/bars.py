@@ -38,13 +38,21 @@ class View(Protocol):
 class Bar:
     """What is known of one source, from its events in order."""
 
+    run_id: str = ""
     name: str = ""
     state: str = "queued"
     percent: float = 0
     detail: str = ""
 
     def apply(self, state: str, payload: Mapping[str, Any]) -> None:
-        """Takes in one event: `state` is the last word of its type."""
+        """Takes in one event: `state` is the last word of its type.
+
+        One that is repeated tells how its run stands, which may not be the source's latest.
+        """
+        run_id = str(payload.get("run_id") or self.run_id)
+        if payload.get("repeated") and self.run_id not in ("", run_id):
+            return
+        self.run_id = run_id
         self.state = "running" if state in ("started", "progress") else state
         self.name = printable(str(payload.get("name") or self.name))
         self.percent = float(payload.get("percent") or self.percent)
@@ -64,12 +72,24 @@ def _detail(state: str, payload: Mapping[str, Any]) -> str:
             return _counted(payload)
         case "completed":
             return _produced(payload)
-        case "failed" | "retrying":
-            error = payload.get("error")
-            return str(error.get("message", "") if isinstance(error, Mapping) else error or "")
+        case "failed":
+            return _sentence(payload)
+        case "retrying":
+            return f"{_sentence(payload)} {_next_attempt(payload)}".strip()
         case "stalled" | "cancelled":
             return str(payload.get("reason") or "")
     return ""
+
+
+def _sentence(payload: Mapping[str, Any]) -> str:
+    error = payload.get("error")
+    return str(error.get("message", "") if isinstance(error, Mapping) else error or "")
+
+
+def _next_attempt(payload: Mapping[str, Any]) -> str:
+    """Which attempt comes, and of how many; executions that were lost count besides."""
+    number, most = int(payload.get("attempt") or 0) + 1, payload.get("attempts")
+    return f"(attempt {number} of {most} next)" if most and number <= most else ""
 
 
 def _counted(payload: Mapping[str, Any]) -> str:

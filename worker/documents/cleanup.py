@@ -1,4 +1,7 @@
-"""What a run leaves behind is removed: the uploaded bytes, and the whole texts."""
+"""What a run leaves behind is removed: unpacked files, whole texts, what was never shown.
+
+The uploaded files stay for `UPLOAD_RETENTION_SECONDS`, so that the source can be ingested again.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from worker.documents import store
 
 
 def sweep() -> int:
-    """Deletes what ended runs no longer need; their chunks stay. Returns how many runs.
+    """Deletes what ended runs no longer need; what searches find stays. Returns how many runs.
 
     It asks for the state of runs and waits for no signal, so it does not matter who ended a run,
     or whether that process still lives. A run that Redis does not know counts as ended when no
@@ -24,18 +27,24 @@ def sweep() -> int:
     """
     older_than = timedelta(seconds=2 * get_settings().ingest_queue_timeout_seconds)
     with postgres() as connection:
-        kept = store.left_over(connection, older_than)
+        kept = store.left_over(connection, older_than, _retention())
     ended = [run_id for run_id, user_id, is_old in kept if _has_ended(user_id, run_id, is_old)]
     for run_id in ended:
-        delete_uploads(run_id)
+        clean_up(run_id)
     return len(ended)
 
 
-def delete_uploads(run_id: str) -> None:
-    """Deletes a run's bytes and whole texts."""
+def clean_up(run_id: str) -> None:
+    """Deletes what a run that has ended no longer needs."""
     with postgres() as connection:
-        upload_files.delete(connection, run_id)
+        upload_files.delete_members(connection, run_id)
+        upload_files.delete_older(connection, run_id, _retention())
         store.forget_texts(connection, run_id)
+        store.forget_staged(connection, run_id)
+
+
+def _retention() -> timedelta:
+    return timedelta(seconds=get_settings().upload_retention_seconds)
 
 
 def _has_ended(user_id: str, run_id: str, is_old: bool) -> bool:

@@ -1,4 +1,8 @@
-"""The documents of a run become what a search finds, all at once."""
+"""The documents of a run become what a search finds, all at once.
+
+Chunks are written in small transactions, and counted when they are committed; no search finds them
+before the last one has shown them all.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from worker.documents import store
 from worker.documents.chunks import spans
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.store import Document
-from worker.ingest import IngestError, progress, stage, track
+from worker.ingest import IngestError, stage, track
 
 BATCH_CHUNKS = 200
 # The list travels in one event, and that has a limit (EVENT_MAX_BYTES).
@@ -23,17 +27,18 @@ Spans = list[tuple[int, int]]
 
 
 def index(user_id: str, source_id: str, run_id: str) -> dict[str, Any]:
-    """Cuts a run's documents into chunks and stores these in place of the source's earlier ones.
+    """Cuts a run's documents into chunks and shows these in place of the source's earlier ones.
 
-    One transaction: a search sees the source as it was or as it is, and a second call ends in the
-    same state.
+    A search sees the source as it was or as it is. A second call goes on where the first one was
+    stopped, and ends in the same state.
 
     Returns:
         How many `files`, `chunks` and `characters` there are, and `failed_files`: each with
         name, code and message.
 
     Raises:
-        NoFileSurvived: no file has text; a lone file's own error instead. Earlier chunks stay.
+        NoFileSurvived: no file has text; a lone file's own error instead. What searches found
+            before, they still find.
         FileGone: the run has ended, or the source has a newer one.
     """
     with postgres() as connection:
@@ -46,6 +51,7 @@ def index(user_id: str, source_id: str, run_id: str) -> dict[str, Any]:
         cut = [(document, _spans(document)) for document in track(good, unit="files")]
     with stage("index"):
         chunks = _store(user_id, source_id, run_id, cut)
+        _show(user_id, source_id, run_id)
     characters = sum(document.characters for document in good)
     return {
         "files": len(good),
@@ -69,18 +75,31 @@ def _text(connection: Connection, document: Document) -> str:
 
 def _store(user_id: str, source_id: str, run_id: str, cut: list[tuple[Document, Spans]]) -> int:
     total = sum(len(found) for _, found in cut)
-    done = 0
     with postgres() as connection:
-        if not store.replace_chunks(connection, user_id, source_id, run_id):
+        if not store.begin_chunks(connection, user_id, source_id, run_id):
             raise FileGone
-        progress(0, total, unit="chunks")
-        for document, found in cut:
-            text = _text(connection, document)
-            for batch in _batches(text, found):
-                store.add_chunks(connection, user_id, source_id, document.id, batch)
-                done += len(batch)
-                progress(done, total, unit="chunks")
+    for _ in track(_stored(user_id, source_id, cut), total=total, unit="chunks"):
+        pass  # each is committed by now, and here a cancelled run ends
     return total
+
+
+def _stored(user_id: str, source_id: str, cut: list[tuple[Document, Spans]]) -> Iterator[int]:
+    """Stores the chunks of documents, and yields the number of each when it is committed."""
+    for document, found in cut:
+        with postgres() as connection:
+            text = _text(connection, document)
+        for batch in _batches(text, found):
+            with postgres() as connection:
+                store.add_chunks(connection, user_id, source_id, document.id, batch)
+            yield from (number for number, _ in batch)
+
+
+def _show(user_id: str, source_id: str, run_id: str) -> None:
+    with postgres() as connection:
+        if not store.show_run(connection, user_id, source_id, run_id):
+            raise FileGone
+    with postgres() as connection:  # what it took the place of, and nobody finds any more
+        store.forget_leftovers(connection, source_id, run_id)
 
 
 def _batches(text: str, found: Spans) -> Iterator[list[tuple[int, str]]]:

@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import IO
 
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
 from shared import upload_files
 from shared.connections import postgres
@@ -58,6 +58,8 @@ def _read(file: IO[bytes], name: str) -> str | IngestError:
         return error
     except SoftTimeLimitExceeded:
         return TookTooLong()
+    except Ignore:  # the run was cancelled: that is no fault of the file
+        raise
     except Exception:  # the edge to strangers' bytes: whatever a parser trips over is this file's
         log.exception("a file can't be read")
         return UnreadableFile()

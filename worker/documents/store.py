@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from psycopg.errors import ForeignKeyViolation
+
 from shared.upload_files import Connection
+from worker.documents.errors import FileGone
 from worker.ingest import IngestError
 
 
@@ -73,23 +76,43 @@ def text_of(connection: Connection, document_id: str) -> str | None:
     return row[0] if row else None
 
 
-def replace_chunks(connection: Connection, user_id: str, source_id: str, run_id: str) -> bool:
-    """Makes room for a run's chunks: removes those that the source has, and its older documents.
+def begin_chunks(connection: Connection, user_id: str, source_id: str, run_id: str) -> bool:
+    """Hides the documents of a run that have no chunks yet; chunks may be added to them now.
 
-    Holds the source for the rest of the transaction, so that of two at once one waits. False
-    where the source is not the user's, is gone, or has a newer run; nothing is removed then.
+    False where the source is not the user's, is gone, or has a newer run; nothing is done then.
     """
-    row = connection.execute(
-        "SELECT 1 FROM sources WHERE id = %s AND user_id = %s AND run_id = %s FOR UPDATE",
-        (source_id, user_id, run_id),
-    ).fetchone()
-    if row is None:
+    if not _is_latest(connection, user_id, source_id, run_id):
         return False
-    connection.execute("DELETE FROM chunks WHERE source_id = %s", (source_id,))
     connection.execute(
-        "DELETE FROM documents WHERE source_id = %s AND run_id <> %s", (source_id, run_id)
+        "UPDATE documents SET staged = true WHERE run_id = %s AND text IS NOT NULL"
+        " AND NOT EXISTS (SELECT FROM chunks WHERE document_id = documents.id)",
+        (run_id,),
     )
     return True
+
+
+def show_run(connection: Connection, user_id: str, source_id: str, run_id: str) -> bool:
+    """Has searches find a run's documents in place of those of the source's earlier run.
+
+    False as with `begin_chunks`.
+    """
+    if not _is_latest(connection, user_id, source_id, run_id):
+        return False
+    connection.execute(
+        "UPDATE documents SET staged = NOT staged"
+        " WHERE source_id = %s AND staged <> (run_id <> %s)",
+        (source_id, run_id),
+    )
+    return True
+
+
+def _is_latest(connection: Connection, user_id: str, source_id: str, run_id: str) -> bool:
+    """Also holds the source for the rest of the transaction, so that of two at once one waits."""
+    row = connection.execute(
+        "SELECT FROM sources WHERE id = %s AND user_id = %s AND run_id = %s FOR UPDATE",
+        (source_id, user_id, run_id),
+    ).fetchone()
+    return row is not None
 
 
 def add_chunks(
@@ -99,13 +122,21 @@ def add_chunks(
     document_id: str,
     chunks: Iterable[tuple[int, str]],
 ) -> None:
-    """Stores chunks, each a number and a text."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO chunks (document_id, number, source_id, user_id, text)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            [(document_id, number, source_id, user_id, text) for number, text in chunks],
-        )
+    """Stores chunks, each a number and a text. What is there already stays.
+
+    Raises:
+        FileGone: the document was deleted, since its run has ended.
+    """
+    rows = [(document_id, number, source_id, user_id, text) for number, text in chunks]
+    try:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO chunks (document_id, number, source_id, user_id, text)"
+                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                rows,
+            )
+    except ForeignKeyViolation as error:
+        raise FileGone from error
 
 
 def forget_texts(connection: Connection, run_id: str) -> None:
@@ -115,12 +146,40 @@ def forget_texts(connection: Connection, run_id: str) -> None:
     )
 
 
-def left_over(connection: Connection, older_than: timedelta) -> list[tuple[str, str, bool]]:
-    """Returns the runs that bytes or whole texts are kept for: run, user, whether all are older."""
+def forget_staged(connection: Connection, run_id: str) -> None:
+    """Deletes the documents of a run that no search finds, with their chunks."""
+    connection.execute("DELETE FROM documents WHERE run_id = %s AND staged", (run_id,))
+
+
+def forget_leftovers(connection: Connection, source_id: str, run_id: str) -> None:
+    """Deletes a source's documents that no search finds, of all runs but one."""
+    connection.execute(
+        "DELETE FROM documents WHERE source_id = %s AND run_id <> %s AND (staged"
+        " OR NOT EXISTS (SELECT FROM chunks WHERE document_id = documents.id))",
+        (source_id, run_id),
+    )
+
+
+def left_over(
+    connection: Connection, older_than: timedelta, keep_uploads: timedelta
+) -> list[tuple[str, str, bool]]:
+    """Returns the runs that something is kept for which they need only while they are open.
+
+    Args:
+        connection: reads only.
+        older_than: what makes a run old.
+        keep_uploads: for how long uploaded files are kept in any case.
+
+    Returns:
+        Each run with its user, and whether all that is kept for it is old.
+    """
     return connection.execute(
-        "SELECT kept.run_id, user_id, max(kept.created_at) < now() - %s FROM ("
-        " SELECT run_id, source_id, created_at FROM upload_files UNION ALL"
-        " SELECT run_id, source_id, created_at FROM documents WHERE text IS NOT NULL"
+        "SELECT kept.run_id, user_id, max(kept.created_at) < now() - %s::interval FROM ("
+        " SELECT run_id, source_id, created_at FROM upload_files WHERE member > 0 UNION ALL"
+        " SELECT run_id, source_id, created_at FROM upload_files WHERE member = 0"
+        " AND created_at < now() - %s::interval UNION ALL"
+        " SELECT run_id, source_id, created_at FROM documents WHERE text IS NOT NULL UNION ALL"
+        " SELECT run_id, source_id, created_at FROM documents WHERE staged"
         ") AS kept JOIN sources ON sources.id = kept.source_id GROUP BY kept.run_id, user_id",
-        (older_than,),
+        (older_than, keep_uploads),
     ).fetchall()

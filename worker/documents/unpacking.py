@@ -1,4 +1,7 @@
-"""The archives of an upload become files of its run, each in its archive's place."""
+"""The archives of an upload become files of its run, each in its archive's place.
+
+An archive itself is kept, so that a later run of the source can unpack it again.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,16 @@ from worker.ingest import IngestError, stage, track
 def unpack(run_id: str, limits: Limits | None = None) -> list[StoredFile]:
     """Unpacks what is an archive; returns all files of the run, in order.
 
-    An archive is replaced by its members in one transaction, so a second call finds nothing left
-    to do. What can't be unpacked becomes a document with its error.
+    Its members take an archive's place in one transaction, so a second call finds nothing left to
+    do. What can't be unpacked becomes a document with its error.
 
     Raises:
         FileGone: the run has no files, or their bytes are gone.
     """
     with postgres() as connection:
         found = upload_files.files(connection, run_id)
+        if found:
+            store.forget_leftovers(connection, found[0].source_id, run_id)
         archives = [(file, kind) for file in found if (kind := _archive(connection, file))]
     if not found:
         raise FileGone
@@ -64,13 +69,12 @@ def _unpack(file: StoredFile, kind: Kind, limits: Limits) -> None:
             raise FileGone from error
         try:
             with connection.transaction():
-                contents = members(copy, file.name, kind, limits)
-                _replace(connection, file, contents, limits)
+                _add_all(connection, file, track(members(copy, file.name, kind, limits)), limits)
         except IngestError as error:  # nothing of it stays
             store.keep_error(connection, file.id, error)
 
 
-def _replace(
+def _add_all(
     connection: Connection, archive: StoredFile, contents: Iterator[Member], limits: Limits
 ) -> None:
     count = 0
@@ -82,12 +86,10 @@ def _replace(
     except UnreadableArchive:
         if not count:
             raise
-        # It stays beside its members, as the file that failed.
+        # Beside its members it is told of as the file that failed.
         files = "1 file" if count == 1 else f"{count:,} files"
         lost = UnreadableArchive(f"This archive is damaged: only {files} could be unpacked.")
         store.keep_error(connection, archive.id, lost)
-    else:
-        upload_files.remove(connection, archive.id)
 
 
 def _add(connection: Connection, file: StoredFile, member: Member, limits: Limits) -> None:

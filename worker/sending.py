@@ -1,0 +1,51 @@
+"""A message that can't be published ends its run: no signal of Celery's tells of that."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+from celery import Celery
+from celery.utils.imports import symbol_by_name
+from kombu.utils.objects import cached_property
+
+from shared.facts import ErrorInfo, Failed, Passed
+from shared.runs import submit
+from worker.publishing import run_in
+
+NOT_SENT = ErrorInfo("not_sent", "This could not be handed to a worker. Please try again.", True)
+
+
+def watch_sending(app: Celery) -> None:
+    """Has a run end whose message can't be published: no signal tells of that."""
+    base: Any = symbol_by_name(cast(Any, app.amqp_cls))
+    if getattr(base, "tells_runs", False):
+        return
+
+    class TellingAMQP(base):  # type: ignore[misc]
+        tells_runs = True
+
+        @cached_property
+        def send_task_message(self) -> Any:
+            send = self._create_task_sender()
+
+            @functools.wraps(send)
+            def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+                try:
+                    return send(producer, name, message, **options)
+                except Exception:
+                    _not_sent(message.headers)
+                    raise
+
+            return send_task_message
+
+    app.amqp_cls = cast(Any, TellingAMQP)
+
+
+def _not_sent(headers: Mapping[str, Any]) -> None:
+    ref, role = run_in(headers)
+    if ref is None or headers.get("retries") or headers.get("replaced_task_nesting"):
+        return  # what fails to publish its own next attempt says so itself
+    task = headers["id"]
+    submit(ref, Passed(task=task) if role else Failed(task=task, error=NOT_SENT))
