@@ -22,7 +22,7 @@ from psycopg import sql
 from shared.connections import close_pools
 from shared.migrate import migrate
 from shared.settings import Settings, get_settings
-from tests.commands import eventstream
+from tests.commands import eventstream, wait_until
 from worker.cli.children import Child, spawn, stop
 from worker.cli.embedded import free_port, wait_until_answering
 from worker.cli.postgres_server import PROGRAMS_VARIABLE, PostgresServer
@@ -179,10 +179,18 @@ def postgres_server(server_folder: Path) -> Iterator[RunningPostgres]:
 @pytest.fixture
 def redis_url(redis_server: RunningRedis) -> str:
     """The URL of a real, empty Redis."""
-    redis_server.start()
-    with redis.Redis.from_url(redis_server.url) as client:
-        client.flushall()
+    wait_until(lambda: _is_emptied(redis_server), "an empty Redis")
     return redis_server.url
+
+
+def _is_emptied(server: RunningRedis) -> bool:
+    """Starts and empties it; not yet, where the test before has just had it killed."""
+    server.start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            return bool(client.flushall())
+    except redis.ConnectionError:
+        return False
 
 
 @pytest.fixture

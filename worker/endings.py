@@ -287,6 +287,7 @@ def on_internal_error(
         return
     ref = _run_of(sender.request, task_id)
     if ref is not None:
+        told = request or {}  # the message's headers; the task's own request may not be there yet
         submit(
             ref,
             Interrupted(
@@ -294,7 +295,8 @@ def on_internal_error(
                 error=INTERNAL,
                 comes_again=False,
                 grace_ms=redelivery.grace_ms(sender.app),
-                **_attempt_of(sender.request, task_id),
+                retries=told.get("retries"),
+                nesting=told.get("replaced_task_nesting") or 0,
             ),
         )
 
