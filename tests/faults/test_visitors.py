@@ -80,13 +80,17 @@ def wait_until_nothing_is_left(client: redis.Redis) -> None:
     wait_until(lambda: client.pubsub_channels() == [], "all subscriptions ended")
 
 
+def is_served(url: str) -> bool:
+    with watch(url, "0") as reader:
+        return bool(reader.response.status_code == 200)
+
+
 @pytest.mark.parametrize("face", ["asgi", "wsgi"])
 def test_visitors_that_leave_at_any_moment_leave_nothing_behind(
     client: redis.Redis, redis_url: str, face: str
 ) -> None:
     with web_server(face, redis_url, **NO_TIMERS, **NO_LIMITS) as web:
-        with watch(web.url, "0") as reader:
-            reader.block()
+        wait_until(lambda: is_served(web.url), "a stream, once the server has its link")
         wait_until_nothing_is_left(client)
         process = psutil.Process(web.pid)
         files, threads = process.num_fds(), process.num_threads()
