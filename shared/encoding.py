@@ -127,7 +127,7 @@ def _is_text(text: str) -> bool:
 
 def envelope_head(user_id: str, scope: Mapping[str, Any] | None) -> str:
     """The members of an event from `user_id` to `scope`, as JSON text without braces."""
-    return f'{_user_members(user_id)},"scope":{to_json(dict(scope or {}))}'
+    return f'{_user_members(user_id)},"scope":{to_json(dict(scope)) if scope else "{}"}'
 
 
 @lru_cache(maxsize=1024)

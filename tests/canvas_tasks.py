@@ -140,6 +140,12 @@ def sends_off(user_id: str, source_id: str, label: str) -> None:
     )
 
 
+@shared_task(base=Task, name="canvas.calls", ingest=INGEST)
+def calls(user_id: str, source_id: str, label: str) -> None:
+    """Tracked, and calls another task in place, which sends off what its run does not wait for."""
+    sends_off.apply((user_id, source_id, label))
+
+
 @shared_task(base=Task, name="canvas.mends", ingest=INGEST)
 def mends(task_id: str, user_id: str, source_id: str, label: str) -> None:
     """An errback, tracked."""

@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 from billiard.exceptions import TimeLimitExceeded
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Reject
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from shared.encoding import to_iso
 from shared.facts import (
-    ErrorInfo,
     Failed,
-    HandedOver,
     Interrupted,
     Lost,
     Passed,
-    Retrying,
     Revoked,
-    Succeeded,
 )
 from shared.outbox import outbox
 from shared.runs import RunRef, run_of_task, submit
-from worker import redelivery
+from worker import outcomes, redelivery
 from worker.execution import Execution, current, enter
 from worker.failures import INTERNAL, REJECTED, UNKNOWN_TASK, WORKER_LOST, describe
 from worker.heartbeat import heartbeat
@@ -73,16 +65,7 @@ def on_success(sender: Any, result: Any = None, **_: Any) -> None:
     """task_success: the body returned and its result is stored."""
     execution = _here(sender.request.id)
     if execution is not None:
-        _succeed(execution, result)
-
-
-def _succeed(execution: Execution, result: Any) -> None:
-    produced = result if isinstance(result, Mapping) else {}
-    execution.send_end(
-        lambda reports: Succeeded(
-            task=execution.task_id, nonce=execution.nonce, reports=reports, result=produced
-        )
-    )
+        outcomes.succeed(execution, result)
 
 
 def on_failure(sender: Any, task_id: str | None = None, exception: Any = None, **_: Any) -> None:
@@ -93,9 +76,9 @@ def on_failure(sender: Any, task_id: str | None = None, exception: Any = None, *
             exception = sys.exc_info()[1] or exception  # what could not be pickled says more
         if isinstance(exception, MemoryError) and redelivery.after_worker(sender):
             # The worker ends itself after this, and gives the message back.
-            _interrupt(execution, sender, describe(exception)[0], comes_again=True)
+            outcomes.interrupt(execution, sender, describe(exception)[0], comes_again=True)
         else:
-            _fail(execution, exception)
+            outcomes.fail(execution, exception)
         return
     request = sender.request
     ref = _run_of(request, task_id)
@@ -116,34 +99,6 @@ def on_failure(sender: Any, task_id: str | None = None, exception: Any = None, *
             rejected=isinstance(exception, Reject),
             **_attempt_of(request, task_id),
         ),
-    )
-
-
-def _fail(execution: Execution, exception: Any) -> None:
-    error, details = describe(exception)
-    execution.send_end(
-        lambda reports: Failed(
-            task=execution.task_id,
-            nonce=execution.nonce,
-            reports=reports,
-            error=error,
-            details=details,
-        )
-    )
-
-
-def _interrupt(execution: Execution, task: Any, error: ErrorInfo, *, comes_again: bool) -> None:
-    execution.send_end(
-        lambda reports: Interrupted(
-            task=execution.task_id,
-            nonce=execution.nonce,
-            reports=reports,
-            error=error,
-            comes_again=comes_again,
-            grace_ms=redelivery.grace_ms(task.app),
-            retries=execution.retries,
-            nesting=execution.nesting,
-        )
     )
 
 
@@ -169,34 +124,9 @@ def on_retry(
         )
         return
     if execution is None:
-        submit(ref, _retrying(sender, request.id, reason, attempt))
+        submit(ref, outcomes.retrying(sender, request.id, reason, attempt))
     else:
-        _retry(execution, sender, reason)
-
-
-def _retry(execution: Execution, task: Any, reason: Any) -> None:
-    attempt = {"retries": execution.retries, "nesting": execution.nesting}
-    fact = _retrying(task, execution.task_id, reason, attempt)
-    execution.send_end(lambda reports: replace(fact, reports=reports))
-
-
-def _retrying(task: Any, task_id: str, reason: Any, attempt: Mapping[str, Any]) -> Retrying:
-    eta = _eta(getattr(reason, "when", None))
-    most = task.max_retries
-    return Retrying(
-        task=task_id,
-        attempts=None if most is None else most + 1,
-        eta=to_iso(eta) if eta else None,
-        eta_ms=int(eta.timestamp() * 1000) if eta else None,
-        error=describe(getattr(reason, "exc", None) or reason)[0],
-        **attempt,
-    )
-
-
-def _eta(when: Any) -> datetime | None:
-    if isinstance(when, datetime):
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
-    return datetime.now(UTC) + timedelta(seconds=when) if isinstance(when, (int, float)) else None
+        outcomes.retry(execution, sender, reason)
 
 
 def on_postrun(
@@ -213,36 +143,10 @@ def on_postrun(
         return
     try:
         if not execution.is_over:
-            _end_untold(execution, sender, state, retval)
+            outcomes.end_untold(execution, sender, state, retval)
     finally:
         enter(None)
         heartbeat().leave(execution)
-
-
-def _end_untold(execution: Execution, task: Any, state: str | None, retval: Any) -> None:
-    """Reports an end that no other signal told, or whose receiver was interrupted."""
-    comes_again = redelivery.after_worker(task)
-    match state:
-        case "SUCCESS":  # as where the backend failed after the body
-            _succeed(execution, retval)
-        case "FAILURE":
-            _fail(execution, retval)
-        case "RETRY":
-            _retry(execution, task, retval)
-        case "IGNORED" if execution.replaced:
-            execution.send_end(
-                lambda reports: HandedOver(
-                    task=execution.task_id, nonce=execution.nonce, reports=reports
-                )
-            )
-        case "IGNORED":
-            _interrupt(execution, task, describe(Ignore())[0], comes_again=False)
-        case "REJECTED" if not getattr(retval, "requeue", False):
-            _fail(execution, Reject())
-        case "REJECTED":
-            _interrupt(execution, task, REJECTED, comes_again=comes_again)
-        case _:
-            _interrupt(execution, task, WORKER_LOST, comes_again=comes_again)
 
 
 def _pass_on(task: Any, task_id: str | None, state: str | None) -> None:

@@ -62,8 +62,16 @@ def _counts(sender: str, role: str) -> bool:
 
 def _is_again(headers: Mapping[str, Any]) -> bool:
     """Whether it is a retry's message, or one of a task in the place of the running one."""
-    request = getattr(_state.get_current_task(), "request", None)
-    return bool(headers.get("retries")) or getattr(request, "id", None) == headers["id"]
+    return bool(headers.get("retries")) or getattr(_request(), "id", None) == headers["id"]
+
+
+def _request() -> Any:
+    """The request of the task at work here; within one that was called in place, its caller's."""
+    for task in reversed(_state._task_stack.stack):
+        for request in reversed(task.request_stack.stack):
+            if not request.is_eager or run_in(request.headers)[0] is not None:
+                return request
+    return None
 
 
 def _tell(ref: RunRef, headers: Mapping[str, Any]) -> None:
@@ -83,7 +91,7 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
 
     The third says whether Redis has been told of the message.
     """
-    request = getattr(_state.get_current_task(), "request", None)
+    request = _request()
     running, _ = run_in(getattr(request, "headers", None))
     embed = body[2]
     owner = owner_of(sender, body, headers)

@@ -358,8 +358,9 @@ def test_an_untracked_task_after_the_last_tracked_one_still_runs(lab: CanvasLab)
     assert lab.told() == WHOLE
 
 
-def test_a_chain_that_is_sent_off_runs_to_its_end(lab: CanvasLab) -> None:
-    lab.tracked("sends_off", "o").delay()
+@pytest.mark.parametrize("by", ["sends_off", "calls"])
+def test_a_chain_that_is_sent_off_runs_to_its_end(lab: CanvasLab, by: str) -> None:
+    lab.tracked(by, "o").delay()
     lab.wait_for(lambda: lab.ran() == ["o", "o1", "o2"])
     assert lab.told() == WHOLE
 
