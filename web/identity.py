@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
+from shared.text import is_storable
 from web.refusal import Refusal
 
 
@@ -22,14 +23,8 @@ class Identity:
 
 
 def is_user_id(value: object) -> TypeGuard[str]:
-    """Whether this can name a user: text that is not blank and has a UTF-8 form."""
-    if not isinstance(value, str) or not value.strip():
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False
-    return True
+    """Whether this can name a user: text that is not blank, and that Postgres can keep."""
+    return isinstance(value, str) and bool(value.strip()) and is_storable(value)
 
 
 def not_authenticated(message: str, code: str = "not_authenticated") -> Refusal:

@@ -52,6 +52,13 @@ def test_a_bar_never_falls_within_an_attempt_and_no_event_counts_twice(
     expect(toast.locator(".toast-percent")).to_have_text("40%")
 
 
+def test_a_note_stands_beside_what_is_counted(server: ScriptedServer, toast: Locator) -> None:
+    server.open()
+    note = "Asking <b>the shop</b>"
+    server.send(event("2-1", "progress", **PARSING, done=12, percent=40, note=note))
+    expect(toast.locator(".toast-line")).to_have_text(f"Parsing 12 of 20 files · {note}")
+
+
 def test_a_new_attempt_starts_over_and_late_words_of_the_old_one_are_ignored(
     server: ScriptedServer, toast: Locator
 ) -> None:

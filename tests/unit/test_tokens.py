@@ -76,7 +76,7 @@ def test_a_token_is_not_good_before_its_time() -> None:
     assert "not valid yet" in str(refusal(tokens(), hs256(nbf=now + LEEWAY_SECONDS + 2)))
 
 
-@pytest.mark.parametrize("user", [None, "", "  ", 7, ["alice"], "\ud800"])
+@pytest.mark.parametrize("user", [None, "", "  ", 7, ["alice"], "\ud800", "a\x00b"])
 def test_a_token_without_a_user_is_refused(user: object) -> None:
     assert refusal(tokens(), hs256(user)).code == "not_authenticated"
 

@@ -71,6 +71,7 @@ function advance(run, status, { ts, payload }) {
     done: shown.done ?? null,
     total: shown.total ?? null,
     unit: shown.unit ?? null,
+    note: shown.note ?? null,
     error: payload.error ?? null,
     eta: payload.eta ?? null,
     attempts: payload.attempts ?? run.attempts ?? null,

@@ -74,7 +74,9 @@ export function runLine(run, now = Date.now()) {
     case "queued":
       return "Waiting for a worker";
     case "running":
-      return run.attempt > 1 ? `${stageLine(run)} · ${attempt(run.attempt, run)}` : stageLine(run);
+      return [stageLine(run), run.note, run.attempt > 1 && attempt(run.attempt, run)]
+        .filter(Boolean)
+        .join(" · ");
     case "retrying":
       return [run.error?.message, again(run, now)].filter(Boolean).join(" ");
     case "stalled":
