@@ -1,9 +1,10 @@
-"""Which chords Celery left hanging: all their members succeeded, and the body was never published.
+"""Which chords Celery left hanging: all members succeeded, and the body was not published in full.
 
 It happens to a child that is killed after it stored its result and before it counted for the chord
 (Celery then acknowledges the message), or while it is the one to send the body (the claim to do so
 outlives it, and the message that comes again finds it taken). The run can then only fail, as
-`chain_broken`, and that is the truth. What Celery's own result backend says is the evidence.
+`chain_broken`, or as `never_started` where the child had said of the next task that it is about to
+be sent; and that is the truth. What Celery's own result backend says is the evidence.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from worker.canvas import Canvas, finals, is_plain, task_ids, tree, within
 PUBLISHED = "soak:published"  # a set of task ids, each with its nesting
 REPLACED = "soak:replaced:"  # a list for each source: ids of members, and of the body
 
-Chord = tuple[list[str], list[str]]  # the ids of the members' ends, and of the body
+# The ids of the members' ends; of each task that the body begins with, what publishing it notes.
+Chord = tuple[list[str], list[list[str]]]
 
 
 def note_published(client: Any, headers: Mapping[str, Any]) -> None:
@@ -31,7 +33,7 @@ def note_published(client: Any, headers: Mapping[str, Any]) -> None:
 
 def note_replaced(client: Any, source_id: str, members: list[str], body: str, nesting: int) -> None:
     """To be called before a task replaces itself by a chord."""
-    entry = (members, [_entry(body, nesting)])
+    entry = (members, [[_entry(body, nesting)]])
     client.rpush(REPLACED + source_id, json.dumps(entry))
 
 
@@ -39,7 +41,7 @@ def hangs(client: redis.Redis, app: Celery, source_id: str, canvas: Canvas) -> b
     """Whether a chord of a run hangs, as far as Celery's result backend tells."""
     replaced: Any = client.lrange(REPLACED + source_id, 0, -1)
     for members, body in (*_chords(canvas), *map(json.loads, replaced)):
-        is_sent = any(client.sismember(PUBLISHED, entry) for entry in body)
+        is_sent = all(any(client.smismember(PUBLISHED, entries)) for entries in body)
         if not is_sent and all(app.AsyncResult(task).state == "SUCCESS" for task in members):
             return True
     return False
@@ -57,7 +59,22 @@ def _chords(canvas: Canvas) -> Iterable[Chord]:
                 pairs = []
         for header, body in pairs:
             members = [end for member in header for end in finals(member, lambda part: True)]
-            yield members, [_entry(task, n) for task in task_ids(body) for n in range(4)]
+            yield members, [[_entry(task, n) for n in range(4)] for task in _firsts(body)]
+
+
+def _firsts(canvas: Canvas) -> Iterable[str]:
+    """The ids of the tasks that are published when a canvas is."""
+    if is_plain(canvas):
+        yield from task_ids(canvas)
+        return
+    inner = within(canvas)
+    match canvas["subtask_type"]:
+        case "chain":
+            inner = inner[:1]
+        case "chord":
+            inner = inner[:-1]
+    for signature in inner:
+        yield from _firsts(signature)
 
 
 def _entry(task_id: str, nesting: int) -> str:

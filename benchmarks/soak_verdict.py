@@ -13,6 +13,7 @@ from shared import keys
 
 USERS = 20
 TERMINAL = {"completed", "failed", "cancelled"}
+BROKEN = {"chain_broken", "never_started"}  # what a chord that hangs is told as
 
 
 @dataclass
@@ -89,7 +90,7 @@ def judge(expected: list[Expected], journal: Journal, hangs: Callable[[Expected]
         if not terminals:
             continue
         code = (events[-1]["payload"].get("error") or {}).get("code")
-        if code == "chain_broken" and hangs(run) and not _fault(run, events, code):
+        if code in BROKEN and hangs(run) and not _fault(run, events, code):
             verdict.hanging += 1
         elif fault := _fault(run, events):
             shown = " ".join(map(kind_of, events))
