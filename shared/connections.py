@@ -92,6 +92,25 @@ def _redis_client(pid: int, url: str) -> redis.Redis:
     return redis.Redis.from_url(url, **_quick())
 
 
+def ask(client: AnyRedis, *command: Any) -> Any:
+    """Runs a command once, and returns its reply as it came.
+
+    On a single server without what redis-py puts around each: its retries, of which our clients
+    have none, and its metrics take as long as a whole step in Redis.
+
+    Raises:
+        redis.RedisError: as `execute_command` does.
+    """
+    if not isinstance(client, redis.Redis):
+        return client.execute_command(*command)
+    connection = client.connection_pool.get_connection()
+    try:
+        connection.send_command(*command)
+        return connection.read_response()
+    finally:
+        client.connection_pool.release(connection)
+
+
 def _quick() -> dict[str, Any]:
     return {
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from shared.connections import AnyRedis
+from shared.connections import AnyRedis, ask
 
 INCLUDE = "-- include: "
 
@@ -29,7 +29,7 @@ class Script:
     def run(self, client: AnyRedis, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Runs the step in one round trip; the very first time on a server takes two."""
         try:
-            return client.evalsha(self.sha, len(keys), *keys, *args)
+            return ask(client, "EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
             return client.eval(self.text, len(keys), *keys, *args)
 

@@ -45,6 +45,7 @@ class Reader:
     """
 
     __slots__ = (
+        "__weakref__",
         "_delivery",
         "_expires_at",
         "_first",

@@ -1,10 +1,14 @@
-"""A timer wheel: one timer for all that is due some time, however many wait for it."""
+"""A timer wheel: one timer for all that is due some time, however many wait for it.
+
+It keeps nobody alive: of clients that come and go, hundreds of megabytes would wait for their time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from typing import Protocol
+from weakref import ref
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,7 @@ class Wheel:
 
     def __init__(self, tick_seconds: float) -> None:
         self._tick_seconds = tick_seconds
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, list[ref[Timed]]] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._turned = 0  # the last slot that was called
@@ -32,7 +36,7 @@ class Wheel:
             self._turned = int(self._loop.time() / self._tick_seconds)
             self._wait()
         slot = max(int(when / self._tick_seconds), self._turned) + 1
-        self._slots.setdefault(slot, []).append(timed)
+        self._slots.setdefault(slot, []).append(ref(timed))
 
     def stop(self) -> None:
         """Calls nothing any more."""
@@ -46,11 +50,14 @@ class Wheel:
 
     def _turn(self) -> None:
         now = int(self._loop.time() / self._tick_seconds)
-        due: list[Timed] = []
+        due: list[ref[Timed]] = []
         for slot in range(self._turned + 1, now + 1):
             due += self._slots.pop(slot, ())
         self._turned = now
-        for timed in due:
+        for reference in due:
+            timed = reference()
+            if timed is None:
+                continue
             try:
                 again = timed.due()
             except Exception:  # the timer's edge: the others are due all the same

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from weakref import ref
 
 import pytest
 
@@ -58,6 +59,21 @@ def test_one_that_fails_does_not_keep_the_others(caplog: pytest.LogCaptureFixtur
 
     asyncio.run(go())
     assert "something that was due failed" in caplog.text
+
+
+def test_nobody_waits_in_memory_for_a_time_that_means_nothing_any_more() -> None:
+    async def go() -> None:
+        wheel, loop = Wheel(TICK_SECONDS), asyncio.get_running_loop()
+        gone, other = Item(1, 0), Item(1, 0)
+        wheel.add(gone, loop.time() + 3600)
+        seen = ref(gone)
+        del gone
+        assert seen() is None
+        wheel.add(other, loop.time())
+        async with asyncio.timeout(10):
+            await other.is_over.wait()
+
+    asyncio.run(go())
 
 
 def test_a_wheel_that_has_stopped_calls_nothing() -> None:
