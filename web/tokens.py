@@ -1,13 +1,15 @@
 """JSON Web Tokens (RFC 7519): whose a token is, and until when.
 
 How a signature is verified follows from the key, never from the token (RFC 8725, section 3.1). A
-token stays out of every log and message.
+token stays out of every log and message; that it was verified is remembered by its SHA-256.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jwt
 from jwt import PyJWK
@@ -22,7 +24,16 @@ from web.refusal import Refusal
 LEEWAY_SECONDS = 5
 LONGEST_TOKEN = 16 * 1024
 LONGEST_HEADER = 4 * 1024
+REMEMBERED = 2048  # tokens that were verified: a client sends its own again and again
 NO_TOKEN = "This is no token (JWT)."
+
+
+class _Verified(NamedTuple):
+    """What a good token says, and the key that vouches for it."""
+
+    key: PyJWK
+    user_id: str
+    exp: int | None
 
 
 class Tokens:
@@ -36,6 +47,7 @@ class Tokens:
         self._secret, self._keys = _keys(settings)
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
+        self._verified: dict[bytes, _Verified] = {}
 
     def blocks(self, token: str) -> bool:
         """Whether `verify` would wait for a server of keys."""
@@ -57,6 +69,18 @@ class Tokens:
         key = self._secret if self._keys is None else self._keys.find(*_header_of(token))
         if key is None:
             raise not_authenticated("This token is signed with a key that is not known here.")
+        digest = hashlib.sha256(token.encode()).digest()
+        found = self._verified.get(digest)
+        if found is None or found.key is not key:  # a key that was fetched again vouches anew
+            found = self._decode(token, key)
+            if len(self._verified) >= REMEMBERED:
+                self._verified.clear()
+            self._verified[digest] = found
+        if found.exp is not None and found.exp + LEEWAY_SECONDS <= time.time():
+            raise expired()
+        return Identity(found.user_id, _end(found.exp))
+
+    def _decode(self, token: str, key: PyJWK) -> _Verified:
         try:
             claims = jwt.decode(
                 token,
@@ -71,10 +95,10 @@ class Tokens:
             raise expired() from error
         except jwt.InvalidTokenError as error:
             raise not_authenticated(_sentence(error)) from error
-        user_id = claims.get("sub")
+        user_id, exp = claims.get("sub"), claims.get("exp")
         if not is_user_id(user_id):
             raise not_authenticated("This token names nobody: its 'sub' takes a user's id.")
-        return Identity(user_id, _end(claims.get("exp")))
+        return _Verified(key, user_id, None if exp is None else int(exp))
 
 
 def _keys(settings: Settings) -> tuple[PyJWK | None, KeySet | None]:
@@ -122,7 +146,7 @@ def _end(exp: int | None) -> float | None:
     """When a verified token ends; one that lives on the leeway alone, at the leeway's end."""
     if exp is None:
         return None
-    end = float(int(exp))
+    end = float(exp)
     return end if end > time.time() else end + LEEWAY_SECONDS
 
 

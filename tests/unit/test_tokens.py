@@ -17,7 +17,7 @@ from shared.errors import SettingsError
 from shared.settings import Settings
 from tests.signing import SECRET, ec_jwk, es256, hs256, rs256, rsa_jwk, rsa_key
 from web.refusal import Refusal
-from web.tokens import LEEWAY_SECONDS, LONGEST_HEADER, LONGEST_TOKEN, Tokens, _parsed
+from web.tokens import LEEWAY_SECONDS, LONGEST_HEADER, LONGEST_TOKEN, REMEMBERED, Tokens, _parsed
 
 URL = "https://keys.test/jwks"
 
@@ -224,6 +224,33 @@ def test_what_is_too_long_for_a_token_is_not_looked_at(monkeypatch: pytest.Monke
     long_token = hs256("alice", name="x" * LONGEST_TOKEN)
     assert refusal(tokens(), long_token).code == "not_authenticated"
     assert tokens().verify(hs256("alice", name="x" * 4096)).user_id == "alice"
+
+
+def test_a_token_is_verified_once_and_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, token = tokens(), hs256("alice", ends_in=60)
+    end = ours.verify(token).expires_at
+    assert end is not None
+    monkeypatch.setattr("web.tokens.jwt.decode", None)
+    assert ours.verify(token).expires_at == end
+    monkeypatch.setattr("time.time", lambda: end + LEEWAY_SECONDS - 1)
+    assert ours.verify(token).expires_at == end + LEEWAY_SECONDS
+    monkeypatch.setattr("time.time", lambda: end + LEEWAY_SECONDS)
+    assert refusal(ours, token).code == "token_expired"
+
+
+def test_a_verified_token_is_good_no_longer_than_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_keys, token = public(monkeypatch, rsa_jwk("one")), rs256("one", "alice")
+    assert by_keys.verify(token).user_id == "alice"
+    other = public(monkeypatch, rsa_jwk("two", kid="one"))
+    monkeypatch.setattr(by_keys, "_keys", other._keys)
+    refusal(by_keys, token)
+
+
+def test_verified_tokens_are_remembered_within_bounds() -> None:
+    ours = tokens()
+    for number in range(REMEMBERED + 3):
+        ours.verify(hs256(f"user-{number}"))
+    assert len(ours._verified) == 3
 
 
 def test_no_token_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
