@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -102,13 +102,35 @@ def ask(client: AnyRedis, *command: Any) -> Any:
         redis.RedisError: as `execute_command` does.
     """
     if not isinstance(client, redis.Redis):
-        return client.execute_command(*command)
-    connection = client.connection_pool.get_connection()
+        return client.execute_command(*command)  # type: ignore[no-untyped-call]
+    reply = ask_together(client, [command])[0]
+    if isinstance(reply, redis.RedisError):
+        raise reply
+    return reply
+
+
+def ask_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Runs commands in one round trip; returns what each was answered, refusals too.
+
+    Raises:
+        redis.RedisError: there is no answer to all of them.
+    """
+    connection: Any = client.connection_pool.get_connection()
     try:
-        connection.send_command(*command)
-        return connection.read_response()
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [_reply(connection) for _ in commands]
+    except BaseException:
+        connection.disconnect()  # what is not read yet would be taken for another's reply
+        raise
     finally:
         client.connection_pool.release(connection)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as refusal:
+        return refusal
 
 
 def _quick() -> dict[str, Any]:

@@ -62,8 +62,8 @@ class RunRef:
 class Outcome:
     """What the step made of a fact.
 
-    `due_ms` says when held-back progress may go out; None for nothing held back. `cursor` is the
-    stream's last id from before the step, and for an acceptance from before the run's first one.
+    `due_ms` says when held-back progress may go out; None for nothing held back. `cursor` is, for
+    an acceptance, the stream's last id from before the run.
     `next_ms` is when a lapsed run's next deadline passes, of Unix time; None where there is none.
     `tasks` are those that a cancelled run leaves open, or that a lapsed one is in doubt of.
     """

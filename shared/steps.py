@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from shared.connections import AnyRedis, app_redis
+from shared.connections import AnyRedis, app_redis, ask_together
 from shared.errors import RedisUnavailable
 from shared.scripts import Script
 
@@ -76,11 +76,8 @@ class Step:
             for hint in self.hints:
                 client.execute_command(*hint)  # type: ignore[no-untyped-call]
             return self.script.run(client, self.keys, args)
-        pipeline = client.pipeline(transaction=False)
-        for hint in self.hints:
-            pipeline.execute_command(*hint)  # type: ignore[no-untyped-call]
-        pipeline.evalsha(self.script.sha, len(self.keys), *self.keys, *args)
-        reply = pipeline.execute(raise_on_error=False)[-1]
+        run = ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *args)
+        reply = ask_together(client, [*self.hints, run])[-1]
         if isinstance(reply, NoScriptError):
             return self.script.run(client, self.keys, args)
         if isinstance(reply, Exception):

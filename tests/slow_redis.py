@@ -13,9 +13,9 @@ class SlowRedis:
         self._client = client
         self._seconds = seconds
 
-    def evalsha(self, *args: Any) -> Any:
+    def execute_command(self, *args: Any) -> Any:
         time.sleep(self._seconds)
-        return self._client.evalsha(*args)
+        return self._client.execute_command(*args)
 
     def eval(self, *args: Any) -> Any:
         return self._client.eval(*args)

@@ -12,17 +12,17 @@ local function last_id(stream)
 end
 
 -- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'; '' appends nothing), maxlen, ttl_ms},
--- one table for all that a step appends to a stream: it keeps the last id, in `to.last`.
+-- one table for all that a step appends to a stream: `to.last` keeps its last id.
 local function append_entry(to, token, body)
   if to.publish == '' then return '', '' end
   local prev = to.last or last_id(to.stream)
   local id = redis.call('XADD', to.stream, 'MAXLEN', '~', to.maxlen, '*',
     'p', prev, 't', token, 'e', body)
   -- Renewed when a hundredth of it is over: a look costs less than a write that is replicated.
-  if not to.last and redis.call('PTTL', to.stream) < to.ttl_ms * 0.99 then
+  if not to.renewed and redis.call('PTTL', to.stream) < to.ttl_ms * 0.99 then
     redis.call('PEXPIRE', to.stream, to.ttl_ms)
   end
-  to.last = id
+  to.last, to.renewed = id, true
   redis.call(to.publish, to.channel, prev .. ' ' .. id .. ' id: ' .. id
     .. '\ndata: {"id":"' .. id .. '",' .. string.sub(body, 2) .. '\n\n')
   return id, prev

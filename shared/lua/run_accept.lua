@@ -11,8 +11,9 @@ local function open_run() -- another of the same source, if it is open
 end
 
 local function await(id) -- the run is not complete before that task has succeeded
-  if redis.call('HSETNX', KEY_RUN, 'final:' .. id, '1') == 1 then
-    redis.call('HINCRBY', KEY_RUN, 'finals', 1)
+  if get('final:' .. id) == '' then
+    set('final:' .. id, '1')
+    add('finals', 1)
   end
 end
 
@@ -42,11 +43,13 @@ end
 
 local function create()
   local other = open_run()
+  cursor = last_id(to.stream)
+  to.last = cursor
   set('source', f.source, 'head', f.head, 'name', f.name, 'status', 'queued', 'attempt', '0',
     'percent', '0', 'cursor', cursor, 'accepted_ms', int(now), 'stages', '')
   if other then
     cancel('superseded', other)
-    forget_parts(other)
+    retire(other)
   end
   redis.call('HSET', KEYS[4], f.source, RUN_ID)
   redis.call('ZADD', KEYS[3], int(now), f.source)

@@ -2,29 +2,30 @@
 
 local ended = ''
 
-local function close(status, extra, run)
-  run = run or KEY_RUN
-  if run == KEY_RUN and get('dirty') == '1' then show(true) end
+local function close(status, extra, run) -- this run, or another
+  if not run and get('dirty') == '1' then show(true) end
   local since = num('started_ms', run)
   if since == 0 then since = num('accepted_ms', run) end
   local percent = status == 'completed' and 100 or num('percent', run)
   local seconds = string.format('%.3f', math.max(0, now - since) / 1000)
-  redis.call('HSET', run, 'status', status, 'percent', int(percent), 'seconds', seconds, 'eta', '')
-  if status ~= 'failed' then redis.call('HSET', run, 'error', '') end
-  if status ~= 'cancelled' then redis.call('HSET', run, 'reason', '') end
+  put(run, 'status', status, 'percent', int(percent), 'seconds', seconds, 'eta', '')
+  if status ~= 'failed' then put(run, 'error', '') end
+  if status ~= 'cancelled' then put(run, 'reason', '') end
   emit(status, ',"percent":' .. int(percent) .. ',"seconds":' .. seconds .. extra, run)
-  redis.call('PEXPIRE', run, STATE_TTL_MS)
-  if run == KEY_RUN then ended = '1' end
+  if not run then ended = '1' end
 end
 
-local function forget_parts(run) -- of an ended run only what a list shows is kept
+local function retire(run) -- of an ended run only what a list shows is kept, and for some time
+  local parts = {}
   for _, field in ipairs(redis.call('HKEYS', run)) do
-    if string.find(field, ':', 1, true) then redis.call('HDEL', run, field) end
+    if string.find(field, ':', 1, true) then parts[#parts + 1] = field end
   end
+  in_slices(parts, function(...) redis.call('HDEL', run, ...) end)
+  redis.call('PEXPIRE', run, STATE_TTL_MS)
 end
 
 local function cancel(reason, run)
-  redis.call('HSET', run or KEY_RUN, 'reason', '"' .. reason .. '"')
+  put(run, 'reason', '"' .. reason .. '"')
   close('cancelled', ',"reason":"' .. reason .. '"', run)
 end
 

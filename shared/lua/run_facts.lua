@@ -65,7 +65,7 @@ function facts.started(task)
   task.phase, task.nonce, task.executions, task.suspect = 'open', f.nonce, task.executions + 1, '-'
   task.late, task.grace, task.deadline = tonumber(f.late), tonumber(f.grace_ms), now + LEASE_MS
   save_task(task)
-  redis.call('HDEL', KEY_RUN, 'error:' .. f.task)
+  drop('error:' .. f.task)
   set('lease_ms', int(now + LEASE_MS))
   if task.executions - task.retries > MAX_DELIVERIES then
     return fail_with('poison', 'This source made its worker crash again and again.') and 'closed'
@@ -91,7 +91,7 @@ end
 function facts.progress(task)
   if not is_current(task) then return 'stale' end
   take_reports()
-  if task.suspect ~= '-' then redis.call('HDEL', KEY_RUN, 'error:' .. f.task) end
+  if task.suspect ~= '-' then drop('error:' .. f.task) end
   task.deadline, task.suspect = now + LEASE_MS, '-'
   save_task(task)
   set('lease_ms', int(now + LEASE_MS))
@@ -117,8 +117,9 @@ local function finish(task) -- the task has done its share
 end
 
 local function is_last(id) -- of those that the run waits for
-  return redis.call('HDEL', KEY_RUN, 'final:' .. id) == 1
-    and redis.call('HINCRBY', KEY_RUN, 'finals', -1) == 0 and get('forgotten') == ''
+  if not drop('final:' .. id) then return false end
+  add('finals', -1)
+  return num('finals') == 0 and get('forgotten') == ''
 end
 
 function facts.succeeded(task)

@@ -39,6 +39,7 @@ local function lapse_idle() -- nothing is on the way, but something is missing
   elseif f.mode == 'fail' then
     fail_with('chain_broken', 'A later step of this source never ran. Please try again.', true)
   elseif f.mode == 'ask' then
+    save()
     for _, field in ipairs(redis.call('HKEYS', KEY_RUN)) do
       names[#names + 1] = string.match(field, '^final:(.+)$')
     end

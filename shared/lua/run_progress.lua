@@ -1,12 +1,15 @@
 -- run_progress: stages and shares become one bar, of which at most four states a second are shown.
 
+local stages_read, stages_of = {}, ''
 local function stages() -- {{stage, weight}, ...} in the order of their first mention
-  local list = {}
-  for line in string.gmatch(get('stages'), '[^\n]+') do
-    local weight, stage = string.match(line, '^(%S+) (.+)$')
-    list[#list + 1] = {stage, tonumber(weight)}
+  local text = get('stages')
+  if text ~= stages_of then
+    stages_read, stages_of = {}, text
+    for weight, stage in string.gmatch(text, '(%S+) ([^\n]+)\n') do
+      stages_read[#stages_read + 1] = {stage, tonumber(weight)}
+    end
   end
-  return list
+  return stages_read
 end
 
 local function mention(stage, weight) -- the weight of its first mention counts
@@ -21,9 +24,9 @@ local function contribute(task, stage, share)
   local old = num(field)
   if share == old then return end
   set(field, int(share))
-  redis.call('HINCRBY', KEY_RUN, 'sum:' .. stage, int(share - old))
+  add('sum:' .. stage, share - old)
   local finished = (share == MILLION and 1 or 0) - (old == MILLION and 1 or 0)
-  if finished ~= 0 then redis.call('HINCRBY', KEY_RUN, 'finished:' .. stage, finished) end
+  if finished ~= 0 then add('finished:' .. stage, finished) end
 end
 
 local function forget_shares(task) -- a new attempt starts its stages again
@@ -33,7 +36,8 @@ end
 local function take_part(task, lines) -- in the stages of a plan: a task that succeeds has done them
   if lines == '' then lines = '1 "work"\n' end
   for stage in string.gmatch(lines, '%S+ ([^\n]+)\n') do
-    if num('parts:' .. stage) > 0 then redis.call('HSETNX', KEY_RUN, 'part:' .. task .. ':' .. stage, '0') end
+    local part = 'part:' .. task .. ':' .. stage
+    if num('parts:' .. stage) > 0 and get(part) == '' then set(part, '0') end
   end
 end
 

@@ -18,7 +18,7 @@
 -- Returns {verdict, status, due in ms or -1, cursor, ended, next in ms or -1, task ids}:
 --   verdict  ok | closed | duplicate | stale | missing | running
 --   due      when a progress event that was held back may go out
---   cursor   the stream's last id from before this step; of 'accepted', from before the first one
+--   cursor   of 'accepted', the stream's last id from before the run
 --   ended    '1' when this step ended the run
 --   next     of 'lapsed': the run's earliest deadline
 --   task ids of 'cancel': what is not done; of 'lapsed': what to ask the result backend for
@@ -67,9 +67,7 @@ end
 
 local verdict = step()
 local status = get('status')
-if ended == '1' then
-  forget_parts(KEY_RUN)
-elseif status ~= '' and not TERMINAL[status] then
-  watch_for_idleness()
-end
+if status ~= '' and not TERMINAL[status] then watch_for_idleness() end
+save()
+if ended == '1' then retire(KEY_RUN) end
 return {verdict, status, due, cursor, ended, next_ms, names}

@@ -1,8 +1,6 @@
 -- run_tasks: the tasks of a run, a packed field each, and which of a task's facts comes later.
 
-local TASK_FIELDS = {'nesting', 'retries', 'rank', 'phase', 'nonce', 'executions', 'twin', 'late',
-  'grace', 'suspect', 'deadline'}
-local TASK_TEXT = {phase = true, nonce = true, suspect = true}
+local PACKED = string.rep('(%S+) ', 10) .. '(%S+)'
 
 local function is_alive(task) -- an execution is at work, as far as is known
   return task.phase == 'open' and task.rank == 2 and task.nonce ~= '-' and task.suspect == '-'
@@ -15,25 +13,24 @@ end
 local function load_task(id, text)
   text = text or get('task:' .. id)
   if text == '' then text = '0 0 0 new - 0 0 0 0 - 0' end
-  local task, i = {id = id}, 1
-  for word in string.gmatch(text, '%S+') do
-    local name = TASK_FIELDS[i]
-    task[name], i = TASK_TEXT[name] and word or tonumber(word), i + 1
-  end
+  local nesting, retries, rank, phase, nonce, executions, twin, late, grace, suspect, deadline =
+    string.match(text, PACKED)
+  local task = {id = id, phase = phase, nonce = nonce, suspect = suspect,
+    nesting = tonumber(nesting), retries = tonumber(retries), rank = tonumber(rank),
+    executions = tonumber(executions), twin = tonumber(twin), late = tonumber(late),
+    grace = tonumber(grace), deadline = tonumber(deadline)}
   task.was_open, task.was_alive = task.phase == 'open', is_alive(task)
   return task
 end
 
 local function count(field, was, is)
-  if was ~= is then redis.call('HINCRBY', KEY_RUN, field, is and 1 or -1) end
+  if was ~= is then add(field, is and 1 or -1) end
 end
 
 local function save_task(task)
-  local words = {}
-  for i, name in ipairs(TASK_FIELDS) do
-    words[i] = TASK_TEXT[name] and task[name] or int(task[name])
-  end
-  set('task:' .. task.id, table.concat(words, ' '))
+  set('task:' .. task.id, string.format('%.0f %.0f %.0f %s %s %.0f %.0f %.0f %.0f %s %.0f',
+    task.nesting, task.retries, task.rank, task.phase, task.nonce, task.executions, task.twin,
+    task.late, task.grace, task.suspect, task.deadline))
   local is_open, alive = task.phase == 'open', is_alive(task)
   count('open', task.was_open, is_open)
   count('alive', task.was_alive, alive)
@@ -48,6 +45,7 @@ local function compare(a, b) -- two keys, each {nesting, retries, rank}
 end
 
 local function each_task(visit)
+  save()
   local all = redis.call('HGETALL', KEY_RUN)
   for i = 1, #all, 2 do
     local id = string.match(all[i], '^task:(.+)$')

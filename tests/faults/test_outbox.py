@@ -44,8 +44,8 @@ class InterruptedRedis:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def evalsha(self, *args: Any) -> Any:
-        self._client.eval(script("append").text, *args[1:])
+    def execute_command(self, *args: Any) -> Any:
+        self._client.eval(script("append").text, *args[2:])
         raise TimeIsOver
 
 
