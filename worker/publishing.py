@@ -67,7 +67,7 @@ def _is_again(headers: Mapping[str, Any]) -> bool:
 
 def _request() -> Any:
     """The request of the task at work here; within one that was called in place, its caller's."""
-    for task in reversed(_state._task_stack.stack):
+    for task in reversed(_state._task_stack.stack):  # type: ignore[attr-defined]
         for request in reversed(task.request_stack.stack):
             if not request.is_eager or run_in(request.headers)[0] is not None:
                 return request
