@@ -35,6 +35,7 @@ class Page:
 
     `start` is the position that the entries follow: the cursor asked for, unless status says
     that what lies between is gone. `end` is the position after them, `frames` what to send.
+    `is_last` where nothing can follow on `end`.
     """
 
     status: Status
@@ -44,6 +45,17 @@ class Page:
     end: str
     frames: bytes
     more: bool
+    is_last: bool = False
+
+    @property
+    def notice(self) -> bytes:
+        """What a client is told first: that something is gone, and the position to go on from."""
+        if self.status is Status.OK:
+            return b""
+        if self.start == wire.BEFORE_FIRST:  # no client can have it as its cursor
+            return wire.truncated_frame(self.status, self.oldest_id, None)
+        notice = wire.truncated_frame(self.status, self.oldest_id, self.start)
+        return notice + wire.prime_frame(self.start)
 
     @property
     def last_id(self) -> str | None:

@@ -8,7 +8,6 @@ from functools import partial
 from shared import wire
 from shared.pages import Page, most_entries
 from shared.settings import Settings
-from web.admission import Place, read_after
 from web.hub import Hub, Topic
 from web.merge import Merge
 from web.servers import OneServer, Servers
@@ -36,10 +35,10 @@ class Delivery:
         """Has a reader do what is due at a time, and from then on."""
         self._wheel.add(reader, when)
 
-    async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
-        """The next page of a user's stream; see `admission.read_after`."""
+    async def read_after(self, merge: Merge, topic: Topic) -> Page:
+        """The next page of a reader's journal; raises as `Journal` says."""
         limit = merge.want(self._page_entries)
-        return await read_after(place.link, place.user_id, merge.position, limit, topic.observe)
+        return await topic.journal.read_after(merge.position, limit, topic)
 
     def drain(self) -> None:
         """Ends every stream, each with a jittered `retry:`, and takes no new one."""

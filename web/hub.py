@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from shared import wire
+from shared.errors import RedisUnavailable
+from web.journal import Journal
 from web.link import Link
 from web.merge import Merging, State, Tail
 from web.outlet import Message, body
@@ -21,8 +22,10 @@ from web.servers import Servers
 
 log = logging.getLogger(__name__)
 
-_IS_ID = re.compile(rb"\d+-\d+").fullmatch
-END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
+# Begin announcements: one asks for the end of a connection, by its id; one says where a journal has
+# ended, for good but for a restart.
+END = b"!end "
+FINISHED = b"!finished "
 
 
 class Streaming(Merging, Protocol):
@@ -43,12 +46,16 @@ class Streaming(Merging, Protocol):
 
 
 class Topic:
-    """One user's channel: its tail, and everybody who reads it."""
+    """One journal's channel: its tail, and everybody who reads it.
 
-    __slots__ = ("interested", "name", "readers", "tail", "wrote_at")
+    `ended_at` is the position on which nothing follows, '' while that is not known.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    __slots__ = ("ended_at", "interested", "journal", "readers", "tail", "wrote_at")
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.ended_at = ""
         self.interested = 0
         self.readers: set[Streaming] = set()
         self.tail: Tail[Streaming] = Tail()
@@ -58,9 +65,25 @@ class Topic:
         """Takes the journal's last id at the moment when Redis's reply with it arrives."""
         _send_back(self.tail.observe(last_id))
 
+    def reach(self, last_id: str) -> None:
+        """Takes a last id that was read in no order with the announcements."""
+        _send_back(self.tail.reach(last_id))
+
+    def lose(self) -> None:
+        """Announcements may have been missed."""
+        _send_back(self.tail.lose())
+
+    def finish(self, last_id: str) -> None:
+        """The journal ends there: whoever has all of it is done."""
+        self.ended_at = last_id
+        self.reach(last_id)
+        self._end_if_over()
+
     def join(self, reader: Streaming) -> bytes:
         """Makes a level reader live, or returns what to send it first; see `Tail.join`."""
         frames = self.tail.join(reader)
+        if self.ended_at and reader.merge.position == self.ended_at and not frames:
+            self.tail.leave(reader, State.ENDED)
         self._forget_if_level()
         return frames
 
@@ -78,12 +101,20 @@ class Topic:
     def flush(self, now: float) -> None:
         """Sends what was announced to every live reader, in one write each."""
         frames = self.tail.take()
-        if not frames:
-            return  # nothing new: silence goes on
-        self.wrote_at = now
-        message = body(frames)
+        if frames:  # else silence goes on
+            self.wrote_at = now
+            message = body(frames)
+            for reader in list(self.tail.live):
+                reader.send_now(message)
+        if self.ended_at:
+            self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self.tail.sent != self.ended_at:
+            return
         for reader in list(self.tail.live):
-            reader.send_now(message)
+            self.tail.leave(reader, State.ENDED)
+            reader.catch_up()
 
     def _forget_if_level(self) -> None:
         if len(self.tail.live) == len(self.readers):
@@ -103,11 +134,15 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._servers = make_servers(self)
 
-    def enter(self, name: str) -> Topic:
-        """Subscribes to a topic. What is read on its link from here on is answered after that."""
+    def enter(self, journal: Journal) -> Topic:
+        """Subscribes to a journal's topic, which is then of the first such journal that came.
+
+        What is asked on its link from here on is answered after that.
+        """
+        name = journal.topic
         topic = self._topics.get(name.encode())
         if topic is None:
-            topic = self._topics[name.encode()] = Topic(name)
+            topic = self._topics[name.encode()] = Topic(journal)
             self._servers.subscribe(name)
         topic.interested += 1
         return topic
@@ -116,8 +151,8 @@ class Hub:
         """Ends one interest in a topic, and with the last the subscription."""
         topic.interested -= 1
         if not topic.interested:
-            del self._topics[topic.name.encode()]
-            self._servers.unsubscribe(topic.name)
+            del self._topics[topic.journal.topic.encode()]
+            self._servers.unsubscribe(topic.journal.topic)
 
     async def ready(self) -> None:
         """Returns once it is known where topics are; raises RedisUnavailable."""
@@ -130,6 +165,13 @@ class Hub:
             RedisUnavailable: there is none just now.
         """
         return self._servers.link(topic)
+
+    def hears(self, topic: str) -> bool:
+        """Whether the link to a topic's server stands."""
+        try:
+            return self.link(topic).up.is_set()
+        except RedisUnavailable:
+            return False
 
     @property
     def topics(self) -> list[Topic]:
@@ -144,9 +186,12 @@ class Hub:
         if data.startswith(END):
             _end_connection(topic, data.removeprefix(END).decode())
             return
+        if data.startswith(FINISHED):
+            topic.finish(data.removeprefix(FINISHED).decode())
+            return
         try:
             prev, entry_id, frame = data.split(b" ", 2)
-            if not _IS_ID(entry_id):
+            if not topic.journal.is_position(entry_id):
                 raise ValueError(entry_id)
             sent_back = topic.tail.announce(prev.decode("ascii"), entry_id.decode("ascii"), frame)
         except ValueError:
@@ -166,8 +211,8 @@ class Hub:
         """The connection of these topics, or of all, was lost: anything may have been missed."""
         wanted = None if names is None else set(names)
         for topic in self.topics:
-            if wanted is None or topic.name in wanted:
-                _send_back(topic.tail.lose())
+            if wanted is None or topic.journal.topic in wanted:
+                topic.lose()
 
     async def aclose(self) -> None:
         """Ends the links."""

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from web.api.user import flask_request, request_user
-from web.portal import answer_user_events
+from web.portal import answer_stream
 from web.stream import HEADERS
 
 blueprint = Blueprint("events", __name__)
@@ -23,7 +23,7 @@ def user_events() -> Response:
     if request.method == "HEAD":
         request_user()
         return Response(status=200, headers=HEADERS)
-    answer = answer_user_events(flask_request(), _connection(request.environ))
+    answer = answer_stream(flask_request(), _connection(request.environ))
     return Response(answer.body, answer.status, answer.headers, direct_passthrough=True)
 
 
