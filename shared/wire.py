@@ -66,6 +66,11 @@ def event_frame(entry_id: bytes, body: bytes) -> bytes:
     return b'id: %b\ndata: {"id":"%b",%b\n\n' % (entry_id, entry_id, body[1:])
 
 
+def message_frame(sequence_no: int, payload: bytes) -> bytes:
+    """The frame of one event of a message, live and replayed. `payload` is one line of JSON."""
+    return b"id: %d\ndata: %b\n\n" % (sequence_no, payload)
+
+
 def truncated_frame(reason: str, oldest_retained_id: str | None, cursor: str) -> bytes:
     """The notice that entries after a client's cursor are gone, or can't be proven present."""
     payload = {"reason": reason, "oldest_retained_id": oldest_retained_id, "cursor": cursor}
