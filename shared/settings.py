@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     ingest_redelivery_grace_seconds: NonNegativeInt | None = None
     upload_max_bytes: PositiveInt = 52_428_800
     upload_retention_seconds: NonNegativeInt = 604_800
+    message_events_retention_days: PositiveInt = 14
+    message_stale_seconds: PositiveInt = 90
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None
