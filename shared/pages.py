@@ -109,13 +109,13 @@ def page_of(cursor: str, limit: int, oldest: Rows, at_cursor: Rows, after: Rows)
 def _filled(status: Status, start: str, oldest_id: str, rows: Rows, limit: int) -> Page:
     frames = [wire.event_frame(entry_id, fields[5]) for entry_id, fields in rows[:limit]]
     if sum(map(len, frames)) > MOST_BYTES:
-        del frames[_how_many(frames) :]
+        del frames[how_many(frames) :]
     number = len(frames)
     end = rows[number - 1][0].decode() if number else start
     return Page(status, start, oldest_id, number, end, b"".join(frames), more=len(rows) > number)
 
 
-def _how_many(frames: Sequence[bytes]) -> int:
+def how_many(frames: Sequence[bytes]) -> int:
     """How many of the first frames are within the bytes of a page: at least one."""
     sizes = accumulate(map(len, frames))
     return max(1, sum(size <= MOST_BYTES for size in sizes))

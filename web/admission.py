@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 
 KEEPALIVES_PER_LEASE = 3
 LONGEST_AGENT = 200
-MESSAGES = {
-    "connections": ("too_many_connections", "There are too many open streams already."),
-    "replays": ("too_many_replays", "There were too many replays. Please wait a little."),
-}
 
 Observe = Callable[[str], None]
 
@@ -41,6 +37,18 @@ Observe = Callable[[str], None]
 def lease_ms(settings: Settings) -> int:
     """How long a place is kept without being renewed."""
     return math.ceil(settings.sse_keepalive_seconds * KEEPALIVES_PER_LEASE * 1000)
+
+
+def too_many_connections(seconds: int) -> Refusal:
+    """429: the user has as many open streams as there may be."""
+    message = "There are too many open streams already."
+    return Refusal(429, "too_many_connections", message, retry_after_seconds=seconds)
+
+
+def too_many_replays(seconds: int) -> Refusal:
+    """429: the user's budget is spent, until then."""
+    message = "There were too many replays. Please wait a little."
+    return Refusal(429, "too_many_replays", message, retry_after_seconds=seconds)
 
 
 def details(request: Request, **more: str) -> str:
@@ -102,8 +110,8 @@ class Place:
             verdict, answer = reply
             if verdict != b"ok":
                 self._taken = False
-                code, message = MESSAGES[verdict.decode()]
-                raise Refusal(429, code, message, retry_after_seconds=math.ceil(answer / 1000))
+                refuse = {b"connections": too_many_connections, b"replays": too_many_replays}
+                raise refuse[verdict](math.ceil(answer / 1000))
             last_id: str = answer.decode()
             observe(last_id)
             return last_id

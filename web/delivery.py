@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 from shared import wire
@@ -10,6 +11,9 @@ from shared.pages import Page, most_entries
 from shared.settings import Settings
 from web.hub import Hub, Topic
 from web.merge import Merge
+from web.message_table import MessageTable
+from web.message_watch import MessageWatch
+from web.postgres import Postgres
 from web.servers import OneServer, Servers
 from web.shards import Shards
 from web.wheel import Timed, Wheel
@@ -28,6 +32,10 @@ class Delivery:
         self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
         self.hub = Hub(partial(_servers, settings))
+        self._postgres = Postgres(settings)
+        self.messages = MessageTable(settings, self.hub, self._postgres)
+        self.message_watch = MessageWatch(self.hub, self.messages, self.keepalive_seconds)
+        self.open_here: Counter[str] = Counter()  # message streams by user
         tick_seconds = min(self.keepalive_seconds / TICKS_PER_KEEPALIVE, LONGEST_TICK_SECONDS)
         self._wheel = Wheel(tick_seconds)
 
@@ -48,8 +56,10 @@ class Delivery:
                 reader.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
 
     async def aclose(self) -> None:
-        """Ends the links to Redis."""
+        """Ends the links to Redis and the connections to Postgres."""
         self._wheel.stop()
+        await self.message_watch.aclose()
+        await self._postgres.aclose()
         await self.hub.aclose()
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from shared import wire
 from shared.errors import RedisUnavailable
+from shared.message_announcements import FINISHED
 from web.journal import Journal
 from web.link import Link
 from web.merge import Merging, State, Tail
@@ -22,10 +23,7 @@ from web.servers import Servers
 
 log = logging.getLogger(__name__)
 
-# Begin announcements: one asks for the end of a connection, by its id; one says where a journal has
-# ended, for good but for a restart.
-END = b"!end "
-FINISHED = b"!finished "
+END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
 
 
 class Streaming(Merging, Protocol):
@@ -132,6 +130,7 @@ class Hub:
         self._topics: dict[bytes, Topic] = {}
         self._announced: set[Topic] = set()
         self._loop = asyncio.get_running_loop()
+        self.losses = 0  # how often announcements may have been missed
         self._servers = make_servers(self)
 
     def enter(self, journal: Journal) -> Topic:
@@ -209,6 +208,7 @@ class Hub:
 
     def lose(self, names: Iterable[str] | None = None) -> None:
         """The connection of these topics, or of all, was lost: anything may have been missed."""
+        self.losses += 1
         wanted = None if names is None else set(names)
         for topic in self.topics:
             if wanted is None or topic.journal.topic in wanted:
