@@ -1,4 +1,4 @@
-"""Answers as their writer leaves them: rows in Postgres, and what it announces after each commit."""
+"""Answers as their writer leaves them: rows in Postgres, and an announcement of each commit."""
 
 from __future__ import annotations
 

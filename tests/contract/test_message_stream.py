@@ -227,16 +227,18 @@ def test_replays_are_free_and_connections_are_counted_with_those_of_the_user(
             assert reader.response.status_code == 200
     wait_until(lambda: client.zcard(keys.connections(USER)) == 0, "leases given back")
     with ExitStack() as streams:
-        for path in ("/api/events", answer.path, answer.path):
-            streams.enter_context(watch(server.url, path=path)).block()
+        paths = ("/api/events", answer.path, answer.path)
+        readers = [streams.enter_context(watch(server.url, path=path)) for path in paths]
+        for reader in readers:  # held on to: one that is forgotten is closed
+            reader.block()
         with httpx.Client(trust_env=False) as http:
             listed = http.get(f"{server.url}/api/connections").json()["connections"]
         ours = [c for c in listed if c["message_id"] == answer.id]
         assert [c["cursor"] for c in ours] == ["-1", "-1"]
         for path in ("/api/events", answer.path):
-            with watch(server.url, path=path) as reader:
-                assert reader.response.status_code == 429
-                assert reader.response.headers["retry-after"].isdigit()
+            with watch(server.url, path=path) as refused:
+                assert refused.response.status_code == 429
+                assert refused.response.headers["retry-after"].isdigit()
 
 
 def test_a_stream_that_its_user_ends_is_ended(
