@@ -17,7 +17,7 @@ KEEPALIVE = b": keepalive\n\n"
 PUSH_DISABLED = b": push_disabled\n\n"
 EXPIRED = b": token_expired\n\n"
 ENDED = b": ended\n\n"  # somebody asked for it
-POLLING = b": Redis can't be reached; Postgres is read every now and then\n\n"
+POLLING = b": polling\n\n"  # no announcement can be heard: the journal is read every now and then
 ORIGIN = "0-0"  # the position before a user stream's first entry
 BEFORE_FIRST = "-1"  # the position before a message's first event
 

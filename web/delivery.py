@@ -31,7 +31,7 @@ class Delivery:
         self.keepalive_seconds = settings.sse_keepalive_seconds
         self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
-        self.hub = Hub(partial(_servers, settings))
+        self.hub = Hub(partial(_servers, settings), settings.enable_sse_push)
         self._postgres = Postgres(settings)
         self.messages = MessageTable(settings, self.hub, self._postgres)
         self.message_watch = MessageWatch(self.hub, self.messages, self.keepalive_seconds)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from shared import wire
 from shared.errors import RedisUnavailable
-from shared.message_announcements import FINISHED
 from web.journal import Journal
 from web.link import Link
 from web.merge import Merging, State, Tail
@@ -23,7 +22,10 @@ from web.servers import Servers
 
 log = logging.getLogger(__name__)
 
-END = b"!end "  # begins an announcement that asks for the end of a connection, by its id
+# What announcements begin with that are no event's: one asks for the end of a connection, by its
+# id; one says on which position of a journal nothing follows.
+END = b"!end "
+FINISHED = b"!finished "
 
 
 class Streaming(Merging, Protocol):
@@ -124,12 +126,14 @@ class Hub:
 
     Args:
         make_servers: makes the links to Redis, given what to call.
+        announces: whether anybody announces anything, instance-wide.
     """
 
-    def __init__(self, make_servers: Callable[[Hub], Servers]) -> None:
+    def __init__(self, make_servers: Callable[[Hub], Servers], announces: bool = True) -> None:
         self._topics: dict[bytes, Topic] = {}
         self._announced: set[Topic] = set()
         self._loop = asyncio.get_running_loop()
+        self._announces = announces
         self.losses = 0  # how often announcements may have been missed
         self._servers = make_servers(self)
 
@@ -166,9 +170,9 @@ class Hub:
         return self._servers.link(topic)
 
     def hears(self, topic: str) -> bool:
-        """Whether the link to a topic's server stands."""
+        """Whether announcements on a topic can arrive: the link to its server stands."""
         try:
-            return self.link(topic).up.is_set()
+            return self._announces and self.link(topic).up.is_set()
         except RedisUnavailable:
             return False
 

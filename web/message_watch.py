@@ -1,7 +1,7 @@
 """Looks after all open message streams of an event loop, with one query for all of them.
 
 With each keepalive, since a last announcement may be lost and a writer may have died; and every
-half second for those whose announcements can't be heard, since Redis is away.
+half second for those whose announcements can't be heard: Redis is away, or push is turned off.
 """
 
 from __future__ import annotations
@@ -112,4 +112,4 @@ async def listens(hub: Hub, topic: str) -> bool:
         await hub.link(topic).ping()
     except RedisUnavailable:
         return False
-    return True
+    return hub.hears(topic)

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from shared import keys
-from shared.message_announcements import FINISHED
 from tests.answers import USER, Writing, text_of
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
 from tests.sse import Reader, watch
+from web.hub import FINISHED
 
 SETTINGS = {
     "SSE_KEEPALIVE_SECONDS": "0.5",
