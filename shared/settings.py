@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     upload_retention_seconds: NonNegativeInt = 604_800
     message_events_retention_days: PositiveInt = 14
     message_stale_seconds: PositiveInt = 90
+    message_prune_every_seconds: PositiveInt = 3600
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None

@@ -25,7 +25,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,  # servers may come up later
         "result_backend": settings.result_backend,  # chords and the reaper need one
         "result_expires": 86_400,  # longer than a redelivery takes, after which the reaper asks
-        "include": ["worker.documents.tasks", *settings.worker_import_names],
+        "include": ["worker.documents.tasks", "worker.retention", *settings.worker_import_names],
         # A killed worker's message comes again; INGEST_MAX_DELIVERIES ends a deadly one.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -50,6 +50,11 @@ def configuration() -> dict[str, Any]:
                 "task": "worker.documents.sweep",
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
+            },
+            "prune-messages": {
+                "task": "worker.retention.prune_messages",
+                "schedule": settings.message_prune_every_seconds,
+                "options": {"expires": settings.message_prune_every_seconds},
             },
         },
     }
