@@ -54,3 +54,7 @@ class MessageGone(EventStreamError):
 
 class TakenOver(EventStreamError):
     """This answer has another writer by now, or was ended as one whose writer is lost."""
+
+
+class Stopped(EventStreamError):
+    """This answer was asked to stop."""

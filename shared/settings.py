@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     message_stale_seconds: PositiveInt = 90
     chat_producer: str = Field(default="worker.chat.extractive:produce", pattern=r"^[\w.]+:\w+$")
     chat_words_per_second: float = Field(default=12, gt=0)
+    message_prune_every_seconds: PositiveInt = 3600
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import redis
 
-from shared import keys, wire
+from shared import keys
 from shared.encoding import to_json
-from shared.message_announcements import FINISHED
+from shared.message_announcer import told
 from shared.messages import begin_attempt, create_message
 
 USER = "local"
@@ -67,8 +67,7 @@ class Writing:
                 (self.id,),
             )
         if announced:
-            self.announce([event], self.last)
-            self.tell(FINISHED + b"%d" % self.last)
+            self.announce([event], self.last, finished=True)
 
     def fall_silent(self) -> None:
         """As one whose process was killed an hour ago."""
@@ -78,13 +77,11 @@ class Writing:
                 (self.id,),
             )
 
-    def announce(self, events: Any, last: int) -> None:
+    def announce(self, events: Any, last: int, *, finished: bool = False) -> None:
         """Announces events, the last of which has this number."""
-        first = last - len(events) + 1
-        frames = b"".join(
-            wire.message_frame(first + i, to_json(event).encode()) for i, event in enumerate(events)
-        )
-        self.tell(b"%d %d %b" % (first - 1, last, frames))
+        payloads = [to_json(event).encode() for event in events]
+        for _, said in told(self.id, last - len(events), payloads, finished=finished):
+            self.tell(said)
 
     def tell(self, announcement: bytes) -> None:
         """Announces, if anybody does."""

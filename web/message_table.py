@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 
-from shared import keys
 from shared.errors import RedisUnavailable
-from shared.message_announcements import announcements_of
+from shared.message_announcer import told_of_ended
 from shared.message_pages import (
     DAY,
     PAGE,
@@ -70,11 +69,7 @@ class MessageTable:
     async def end_stale(self, message_id: str) -> None:
         """Has Postgres end a message whose writer is lost, and says so to all who read it."""
         values = dict(stale_parameters(self._stale_seconds, message_id))
-        for row in await self._postgres.rows(END_STALE, values):
-            self._announce(Ended(*row))
-
-    def _announce(self, ended: Ended) -> None:
-        topic = keys.message(ended.message_id)
+        ended = [Ended(*row) for row in await self._postgres.rows(END_STALE, values)]
         with suppress(RedisUnavailable):  # whoever reads it looks itself, now and then
-            for announcement in announcements_of(ended):
-                self._hub.link(topic).send(self._publish, topic, announcement)
+            for channel, said in told_of_ended(ended):
+                self._hub.link(channel).send(self._publish, channel, said)

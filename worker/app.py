@@ -12,6 +12,7 @@ from shared.settings import get_settings
 from worker.lifecycle import install
 from worker.relay import install_relay
 
+OWN_TASKS = ("worker.documents.tasks", "worker.chat.tasks", "worker.retention")
 VISIBILITY_TIMEOUT_SECONDS = 3600
 SOFT_SHUTDOWN_SECONDS = 10
 SWEEP_EVERY_SECONDS = 60
@@ -25,7 +26,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,  # servers may come up later
         "result_backend": settings.result_backend,  # chords and the reaper need one
         "result_expires": 86_400,  # longer than a redelivery takes, after which the reaper asks
-        "include": ["worker.documents.tasks", "worker.chat.tasks", *settings.worker_import_names],
+        "include": [*OWN_TASKS, *settings.worker_import_names],
         # A killed worker's message comes again; INGEST_MAX_DELIVERIES ends a deadly one.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -50,6 +51,11 @@ def configuration() -> dict[str, Any]:
                 "task": "worker.documents.sweep",
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
+            },
+            "prune-messages": {
+                "task": "worker.retention.prune_messages",
+                "schedule": settings.message_prune_every_seconds,
+                "options": {"expires": settings.message_prune_every_seconds},
             },
         },
     }

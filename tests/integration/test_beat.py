@@ -23,6 +23,7 @@ from tests.conftest import RunningRedis
 from tests.integration.test_lifecycle import Lab
 from tests.servers import celery_beat, celery_worker
 from worker.lifecycle import install
+from worker.message_reaper import MessageReaper
 from worker.reaper import Reaper
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
@@ -117,6 +118,7 @@ def test_a_beat_process_has_one_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Celery] = []
     monkeypatch.setattr(Reaper, "__init__", lambda reaper, app: made.append(app))
     monkeypatch.setattr(Reaper, "run", lambda reaper: None)
+    monkeypatch.setattr(MessageReaper, "run", lambda reaper: None)
     mine, other = (Celery(set_as_current=False) for _ in range(2))
     for app in (mine, mine, other):
         install(app)

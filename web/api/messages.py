@@ -5,18 +5,15 @@ Their events are streamed by `GET /api/messages/<id>/events` (`web/message_chann
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import psycopg
-import redis
 from flask import Blueprint, request
 
-from shared import keys
-from shared.connections import app_redis, postgres
+from shared.connections import postgres
 from shared.encoding import to_iso
 from shared.errors import MalformedMessageId
-from shared.message_announcements import announcements_of
+from shared.message_announcer import Announcer, told_of_ended
 from shared.message_pages import TEXT
 from shared.messages import (
     MessageState,
@@ -103,14 +100,9 @@ def _found(state: MessageState | None) -> MessageState:
 
 def _end_if_lost(message_id: str) -> None:
     """Whoever looks at an answer whose writer is gone has it ended."""
-    settings = get_settings()
     with postgres() as connection:
-        ended = end_stale(connection, settings.message_stale_seconds, message_id)
-    for each in ended:
-        with suppress(redis.RedisError):  # whoever reads it looks itself, now and then
-            for announcement in announcements_of(each):
-                command = (settings.publish_command, keys.message(message_id), announcement)
-                app_redis().execute_command(*command)  # type: ignore[no-untyped-call]
+        ended = end_stale(connection, get_settings().message_stale_seconds, message_id)
+    Announcer().announce(told_of_ended(ended))
 
 
 def _text(connection: psycopg.Connection[Any], state: MessageState) -> str:
