@@ -62,6 +62,10 @@ ORDER BY ts_rank_cd(words, exact, 1|32) + ts_rank_cd(stems, stemmed, 1|32) DESC,
     chunks.document_id, chunks.number
 LIMIT %(limit)s
 """
+# Writing without spaces, as in `separate_words`.
+_SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 # Words that make a question and say nothing of what it is about.
 _ASKING = frozenset(
     re.findall(
@@ -139,8 +143,14 @@ def passages(
 
 def content_words(question: str) -> list[str]:
     """The different words of a question that say what it is about, in lower case."""
-    words = re.findall(r"\w+", storable(question)[:LONGEST_QUERY].lower())
+    runs = re.findall(r"\w+", storable(question)[:LONGEST_QUERY].lower())
+    words = (word for run in runs for word in (_pairs(run) if _SPACELESS.search(run) else [run]))
     return list(dict.fromkeys(word for word in words if word not in _ASKING))
+
+
+def _pairs(run: str) -> list[str]:
+    """Two characters each: nobody says where words of such writing end."""
+    return [run[place : place + 2] for place in range(max(1, len(run) - 1))]
 
 
 def fragments(headline: str) -> list[Fragment]:

@@ -23,7 +23,6 @@ NOTHING = "Nothing in your sources answers this. Try other words, or add a docum
 
 _ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n\s*\n|\n(?=[#*>|-])")  # noqa: RUF001
 _MARKUP = re.compile(r"^[#*>|\s-]+|[*_`|]+")
-_LETTERS = re.compile(r"\w+")
 SHORTEST_SENTENCE = 20
 
 
@@ -58,7 +57,7 @@ def chosen(question: str, found: Sequence[Passage]) -> tuple[list[Passage], list
         (overlap, -rank, sentence, passage)
         for rank, passage in enumerate(found)
         for sentence in sentences_of(passage.text)
-        if (overlap := len(wanted & {_stem(word) for word in _LETTERS.findall(sentence.lower())}))
+        if (overlap := len(wanted & {_stem(word) for word in content_words(sentence)}))
     ]
     ranked.sort(key=lambda each: each[:2], reverse=True)
     cited: list[Passage] = []
