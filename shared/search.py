@@ -64,7 +64,7 @@ LIMIT %(limit)s
 """
 # Writing without spaces, as in `separate_words`.
 _SPACELESS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 )
 # Words that make a question and say nothing of what it is about.
 _ASKING = frozenset(
