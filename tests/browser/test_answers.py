@@ -11,10 +11,8 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 DONE_MS = 60_000
-HERONS = "A heron stands still in the water for hours. " + " ".join(
-    f"Heron number {n} waits patiently at the pond <b>by the old mill</b> for a fish."
-    for n in range(9)
-)
+WAITING = "Heron number {} waits patiently at the pond <b>by the old mill</b> for a fish."
+HERONS = " ".join(["A heron stands for hours.", *[WAITING.format(n) for n in range(9)]])
 
 
 class DevStack(Protocol):
