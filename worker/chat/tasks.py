@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+
 import psycopg
 from celery import shared_task
 
@@ -10,7 +13,7 @@ from shared.messages import RESTART
 from shared.questions import TASK
 from shared.settings import get_settings
 from worker.answer import answer
-from worker.chat.question import Event, Question, load_producer
+from worker.chat.question import Event, Piece, Question, load_producer
 
 
 @shared_task(
@@ -30,8 +33,19 @@ def answer_question(*, message_id: str, user_id: str, question: str) -> None:
         if a.attempt > 1:
             a.emit(RESTART, {})
         produce = load_producer(get_settings().chat_producer)
-        for piece in produce(Question(question, user_id, message_id)):
-            if isinstance(piece, Event):
-                a.emit(piece.type, piece.payload)
-            else:
-                a.emit("answer", {"answer": piece})
+        with _closed(produce(Question(question, user_id, message_id))) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Event):
+                    a.emit(piece.type, piece.payload)
+                else:
+                    a.emit("answer", {"answer": piece})
+
+
+@contextmanager
+def _closed(pieces: Iterable[Piece]) -> Iterator[Iterable[Piece]]:
+    """Closes a generator at once where the answer was stopped: it may hold a model's request."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
