@@ -181,7 +181,12 @@ ENDPOINTS = (
         body=answers.QuestionAccepted,
         status=202,
         json={"question": {"type": "string", "minLength": 1, "maxLength": LONGEST_QUESTION}},
-        refusals={**OUR_WRITES, 400: ("no_question", "bad_question"), 413: ("too_large",)},
+        refusals={
+            **OUR_WRITES,
+            400: ("no_question", "bad_question"),
+            404: ("not_found",),
+            413: ("too_large",),
+        },
     ),
     Endpoint(
         method="get",

@@ -186,11 +186,8 @@ class Hub:
         topic = self._topics.get(channel)
         if topic is None:
             return  # its last reader has just left
-        if data.startswith(END):
-            _end_connection(topic, data.removeprefix(END).decode())
-            return
-        if data.startswith(FINISHED):
-            topic.finish(data.removeprefix(FINISHED).decode())
+        if data.startswith(b"!"):
+            _take_word(topic, data)
             return
         try:
             prev, entry_id, frame = data.split(b" ", 2)
@@ -226,6 +223,15 @@ class Hub:
 def _send_back(readers: Iterable[Streaming]) -> None:
     for reader in readers:
         reader.catch_up()
+
+
+def _take_word(topic: Topic, data: bytes) -> None:
+    if data.startswith(END):
+        _end_connection(topic, data.removeprefix(END).decode())
+    elif data.startswith(FINISHED) and topic.journal.is_position(data.removeprefix(FINISHED)):
+        topic.finish(data.removeprefix(FINISHED).decode())
+    else:
+        log.warning("an announcement of another form is left out: %.60r", data)
 
 
 def _end_connection(topic: Topic, connection_id: str) -> None:

@@ -65,7 +65,8 @@ class MessagePlace:
         if self._is_counted:
             self._is_counted = False
             self._open_here[self._place.user_id] -= 1
-            self._open_here += Counter()  # without those that have none
+            if not self._open_here[self._place.user_id]:
+                del self._open_here[self._place.user_id]
 
 
 def _ignore(last_id: str) -> None:

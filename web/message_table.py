@@ -19,6 +19,7 @@ from shared.message_pages import (
 from shared.messages import END_STALE, Ended, stale_parameters
 from shared.pages import Page
 from shared.settings import Settings
+from shared.text import is_storable
 from web.hub import Hub
 from web.postgres import Postgres
 
@@ -34,6 +35,8 @@ class MessageTable:
 
     async def day(self, user_id: str, message_id: str) -> date | None:
         """The day of a message's partition; None where it is not there, or another user's."""
+        if not is_storable(user_id):  # such an id can own nothing
+            return None
         rows = await self._postgres.rows(DAY, {"id": message_id, "user_id": user_id})
         return rows[0][0] if rows else None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from web.api.messages import find_message
+from web.api.messages import find_message, owner
 from web.api.user import flask_request, request_user
 from web.portal import answer_stream
 from web.stream import HEADERS
@@ -31,7 +31,7 @@ def user_events() -> Response:
 def message_events(message_id: str) -> Response:
     """Streams an answer; HEAD opens no stream."""
     if request.method == "HEAD":
-        find_message(request_user(), message_id)
+        find_message(owner(), message_id)
         return Response(status=200, headers=HEADERS)
     return _stream()
 

@@ -25,6 +25,7 @@ from shared.messages import (
 )
 from shared.questions import LONGEST_QUESTION, TASK, discard
 from shared.settings import get_settings
+from shared.text import is_storable
 from web.api.user import request_user
 from web.dispatch import send_task
 from web.refusal import Refusal, bad_message_id, no_such_message
@@ -35,7 +36,7 @@ blueprint = Blueprint("messages", __name__)
 @blueprint.post("/api/messages")
 def create_answer() -> tuple[dict[str, Any], int]:
     """Takes a question (JSON) and has a worker answer it."""
-    user_id = request_user()
+    user_id = owner()
     question = _question(request.get_json(silent=True))
     with postgres() as connection:
         message_id = create_message(connection, user_id)
@@ -52,7 +53,7 @@ def create_answer() -> tuple[dict[str, Any], int]:
 @blueprint.get("/api/messages/<message_id>")
 def get_message(message_id: str) -> dict[str, Any]:
     """The answer as it stands, and the cursor from which to watch the rest."""
-    user_id, wanted = request_user(), _id(message_id)
+    user_id, wanted = owner(), _id(message_id)
     _end_if_lost(wanted)
     with postgres() as connection:
         state = _found(message_state(connection, user_id, wanted))
@@ -63,7 +64,7 @@ def get_message(message_id: str) -> dict[str, Any]:
 @blueprint.delete("/api/messages/<message_id>")
 def stop_answer(message_id: str) -> dict[str, Any]:
     """Has the writer stop, which it learns within a second; one that is over stays as it is."""
-    user_id, wanted = request_user(), _id(message_id)
+    user_id, wanted = owner(), _id(message_id)
     with postgres() as connection:
         return _answer(_found(request_stop(connection, user_id, wanted)))
 
@@ -73,6 +74,14 @@ def find_message(user_id: str, message_id: str) -> MessageState:
     wanted = _id(message_id)
     with postgres() as connection:
         return _found(message_state(connection, user_id, wanted))
+
+
+def owner() -> str:
+    """The user's id; raises Refusal, 401, or 404 for one that can own no message."""
+    user_id = request_user()
+    if not is_storable(user_id):  # such an id can own nothing
+        raise no_such_message()
+    return user_id
 
 
 def _question(body: Any) -> str:
