@@ -40,7 +40,7 @@ JOIN messages m ON m.id = wanted.id AND m.user_id = wanted.user_id
 """
 
 TEXT = """
-SELECT e.payload ->> 'answer'
+SELECT e.payload::text -- what is in it may be more than Postgres takes as text: NUL
 FROM message_events e
 WHERE e.day = %(day)s AND e.message_id = %(id)s AND e.event_type = 'answer'
     AND e.sequence_no <= %(last)s AND e.sequence_no > coalesce((

@@ -6,7 +6,7 @@ import re
 from typing import Protocol
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +27,11 @@ def asking(page: Page, dev_stack: DevStack) -> Page:
     """The page of somebody who has a document on herons."""
     page.goto(dev_stack.url)
     expect(page.locator("#badge")).to_have_text("Live")
-    document = {"name": "herons.txt", "mimeType": "text/plain", "buffer": HERONS.encode()}
+    document: FilePayload = {
+        "name": "herons.txt",
+        "mimeType": "text/plain",
+        "buffer": HERONS.encode(),
+    }
     page.set_input_files("#files", [document])
     toast = page.locator(".toast").filter(has=page.get_by_text("herons.txt", exact=True)).first
     expect(toast).to_have_attribute("data-status", "completed", timeout=DONE_MS)

@@ -5,6 +5,7 @@ Their events are streamed by `GET /api/messages/<id>/events` (`web/message_chann
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
@@ -116,7 +117,9 @@ def _end_if_lost(message_id: str) -> None:
 
 def _text(connection: psycopg.Connection[Any], state: MessageState) -> str:
     values = {"day": state.day, "id": state.id, "last": state.last_sequence}
-    return "".join(row[0] or "" for row in connection.execute(TEXT, values))
+    return "".join(
+        str(json.loads(row[0]).get("answer", "")) for row in connection.execute(TEXT, values)
+    )
 
 
 def _answer(state: MessageState) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -52,17 +53,18 @@ def produce(question: Question) -> Iterator[Piece]:
 
 def chosen(question: str, found: Sequence[Passage]) -> tuple[list[Passage], list[Sentence]]:
     """The passages to cite, and their sentences that share most words with a question."""
-    wanted = {_stem(word) for word in content_words(question)}
-    ranked = [
-        (overlap, -rank, sentence, passage)
-        for rank, passage in enumerate(found)
+    wanted = _stems(question)
+    shared = [
+        (words, sentence, passage)
+        for passage in found
         for sentence in sentences_of(passage.text)
-        if (overlap := len(wanted & {_stem(word) for word in content_words(sentence)}))
+        if (words := wanted & _stems(sentence))
     ]
-    ranked.sort(key=lambda each: each[:2], reverse=True)
+    seldom = Counter(word for words, _, _ in shared for word in words)
+    shared.sort(key=lambda each: -sum(1 / seldom[word] for word in each[0]))  # else as found
     cited: list[Passage] = []
     taken: dict[str, Sentence] = {}
-    for _, _, sentence, passage in ranked:
+    for _, sentence, passage in shared:
         if passage not in cited and len(cited) < MOST_SOURCES:
             cited.append(passage)
         if passage in cited and sentence not in taken:  # neighbouring chunks overlap
@@ -83,6 +85,7 @@ def pieces(text: str) -> Iterator[str]:
         yield "".join(words[start : start + WORDS_AT_ONCE])
 
 
-def _stem(word: str) -> str:
-    """A word without what English adds to its end: enough to compare words of one question."""
-    return re.sub(r"(ing|ed|es|s)$", "", word) if len(word) > 4 else word
+def _stems(text: str) -> set[str]:
+    """The words of a text without what English adds to their ends: enough to compare a few."""
+    words = content_words(text)
+    return {re.sub(r"(ing|ed|es|s)$", "", word) if len(word) > 4 else word for word in words}
