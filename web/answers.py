@@ -115,7 +115,7 @@ class Connection(BaseModel):
         description="How far it has got; of a message, a sequence number, -1 for none.",
     )
     lagging: bool = Field(description="Whether it is behind the stream's end.")
-    message_id: str | None = Field(description="The message that it is of, if it is of one.")
+    message_id: str = Field(default="", description="The message that it is of, where it is.")
 
 
 class Connections(Success):

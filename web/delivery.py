@@ -9,13 +9,14 @@ from functools import partial
 from shared import wire
 from shared.pages import Page, most_entries
 from shared.settings import Settings
-from web.hub import Hub, Topic
+from web.hub import Hub
 from web.merge import Merge
 from web.message_table import MessageTable
 from web.message_watch import MessageWatch
 from web.postgres import Postgres
 from web.servers import OneServer, Servers
 from web.shards import Shards
+from web.topic import Topic
 from web.wheel import Timed, Wheel
 
 TICKS_PER_KEEPALIVE = 20

@@ -113,6 +113,11 @@ class Tail(Generic[R]):
         self._recent: deque[tuple[str, bytes]] | None = None  # (id before it, frame)
         self._recent_bytes = 0
 
+    @property
+    def position(self) -> str:
+        """The position that announcements have reached, '' where it is not known."""
+        return self._position
+
     def announce(self, prev: str, entry_id: str, frame: bytes) -> list[R]:
         """Takes a live entry; returns the readers that are sent back to the journal by a gap."""
         if prev == self._position:

@@ -10,7 +10,6 @@ from shared.errors import MalformedCursor, MalformedMessageId, RedisUnavailable
 from shared.messages import message_id_of
 from web.admission import Place, details
 from web.delivery import Delivery
-from web.hub import Topic
 from web.identity import Identity
 from web.merge import NO_CAP, Merge
 from web.message_journal import MessageJournal
@@ -18,6 +17,7 @@ from web.message_place import MessagePlace
 from web.message_watch import listens
 from web.refusal import bad_message_id, no_such_message
 from web.request import Request
+from web.topic import Topic
 
 
 async def find(delivery: Delivery, request: Request, identity: Identity) -> MessageChannel:

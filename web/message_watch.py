@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from shared import wire
 from shared.errors import PostgresUnavailable, RedisUnavailable
 from shared.message_pages import Standing
-from web.hub import Hub, Topic
+from web.hub import Hub
 from web.message_journal import MessageJournal
 from web.message_table import MessageTable
+from web.topic import Topic
 
 log = logging.getLogger(__name__)
 
@@ -88,22 +90,30 @@ class MessageWatch:
 
     async def _compare(self, topics: Iterable[Topic]) -> None:
         journals = {topic: self._topics[topic] for topic in topics}
+        heard = {topic: topic.tail.position for topic in journals}
         asked = [(journal.message_id, journal.user_id) for journal in journals.values()]
         standings = await self._table.standings(asked)
         for topic, journal in journals.items():
-            await self._tell(topic, journal, standings.get(journal.message_id))
+            standing = standings.get(journal.message_id)
+            _tell(topic, standing, heard[topic])
+            if standing is not None and standing.stale:
+                await self._table.end_stale(journal.message_id)
 
-    async def _tell(self, topic: Topic, journal: MessageJournal, standing: Standing | None) -> None:
-        if standing is None:
-            topic.lose()  # its readers look themselves, and end
-            return
-        last = str(standing.last_sequence)
-        if standing.finished:
-            topic.finish(last)
-        else:
-            topic.observe(last)
-        if standing.stale:
-            await self._table.end_stale(journal.message_id)
+
+def _tell(topic: Topic, standing: Standing | None, heard: str) -> None:
+    """Tells a topic how far its message is.
+
+    Args:
+        topic: the message's.
+        standing: None where it is gone.
+        heard: how far its announcements were when that was asked for.
+    """
+    if standing is None or standing.last_sequence < int(heard or wire.BEFORE_FIRST):
+        topic.lose()  # what was announced is not there: its readers look themselves
+    elif standing.finished:
+        topic.finish(str(standing.last_sequence))
+    else:
+        topic.reach(str(standing.last_sequence))
 
 
 async def listens(hub: Hub, topic: str) -> bool:

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from shared import wire
 from shared.errors import PostgresUnavailable, RedisUnavailable
 from web.delivery import Delivery
-from web.hub import Topic
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
+from web.topic import Topic
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from web import message_channel, user_channel
 from web.auth import Identity, authenticator
 from web.cors import cors_headers
 from web.delivery import Delivery
-from web.hub import Topic
 from web.journal import Journal
 from web.merge import Merge
 from web.outlet import Outlet, Send
 from web.reader import Lease, Reader
 from web.refusal import Refusal, internal_error, unavailable
 from web.request import Request
+from web.topic import Topic
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from shared import wire
 from shared.errors import MalformedCursor
 from web.admission import Place, details
 from web.delivery import Delivery
-from web.hub import Topic
 from web.identity import Identity
 from web.merge import Merge
 from web.request import Request
+from web.topic import Topic
 from web.user_journal import UserJournal
 
 

@@ -27,7 +27,7 @@ from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import watch
 from web.delivery import Delivery
-from web.hub import Topic
+from web.topic import Topic
 from web.user_journal import UserJournal
 
 USER = "local"

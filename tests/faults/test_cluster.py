@@ -30,8 +30,9 @@ from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import Reader, watch
 from web.delivery import Delivery
-from web.hub import Hub, Topic
+from web.hub import Hub
 from web.link import Link
+from web.topic import Topic
 from web.user_journal import UserJournal
 from worker.cli.following import follow_journal
 from worker.cli.main import main

@@ -15,11 +15,11 @@ from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from web import user_journal as module
 from web.delivery import Delivery
-from web.hub import Topic
 from web.merge import Merge
 from web.outlet import Message
 from web.request import Request
 from web.stream import open_stream
+from web.topic import Topic
 
 USER = "local"
 STREAMS = 20

@@ -357,7 +357,7 @@ class MessageWorld(World):
     @rule(late=st.integers(0, 2))
     def look(self, late: int) -> None:
         """What is said of the end may be of a while ago."""
-        self.tail.observe(str(max(-1, int(self.journal.last) - late)))
+        self.tail.reach(str(max(-1, int(self.journal.last) - late)))
 
     @rule(number=st.integers(0, 2))
     def come_again(self, number: int) -> None:
@@ -390,7 +390,7 @@ class MessageWorld(World):
     def on_silence(self) -> None:
         while self.answers:
             self.answer(0)
-        self.tail.observe(self.journal.last)
+        self.tail.reach(self.journal.last)
 
 
 TestWorld = World.TestCase
