@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from shared.search import Passage, content_words
 from shared.settings import get_settings
@@ -44,11 +43,10 @@ def produce(question: Question) -> Iterator[Piece]:
         yield question.source(number, passage)
     if not sentences:
         sentences = [Sentence(0, NOTHING)]
-    for sentence in sentences:
-        mark = f" [{sentence.source}]" if sentence.source else ""
-        for piece in pieces(f"{sentence.text}{mark}\n\n"):
-            yield piece
-            time.sleep(len(piece.split()) / words_per_second)
+    text = "\n\n".join(_with_mark(sentence) for sentence in sentences)
+    for piece in pieces(text):
+        yield piece
+        time.sleep(len(piece.split()) / words_per_second)
 
 
 def chosen(question: str, found: Sequence[Passage]) -> tuple[list[Passage], list[Sentence]]:
@@ -65,11 +63,13 @@ def chosen(question: str, found: Sequence[Passage]) -> tuple[list[Passage], list
     cited: list[Passage] = []
     taken: dict[str, Sentence] = {}
     for _, sentence, passage in shared:
+        if sentence in taken or len(taken) == MOST_SENTENCES:  # neighbouring chunks overlap
+            continue
         if passage not in cited and len(cited) < MOST_SOURCES:
             cited.append(passage)
-        if passage in cited and sentence not in taken:  # neighbouring chunks overlap
+        if passage in cited:
             taken[sentence] = Sentence(cited.index(passage) + 1, sentence)
-    return cited, list(islice(taken.values(), MOST_SENTENCES))
+    return cited, list(taken.values())
 
 
 def sentences_of(text: str) -> list[str]:
@@ -83,6 +83,10 @@ def pieces(text: str) -> Iterator[str]:
     words = re.findall(rf"\s*\S{{1,{LONGEST_PIECE}}}\s*", text)
     for start in range(0, len(words), WORDS_AT_ONCE):
         yield "".join(words[start : start + WORDS_AT_ONCE])
+
+
+def _with_mark(sentence: Sentence) -> str:
+    return f"{sentence.text} [{sentence.source}]" if sentence.source else sentence.text
 
 
 def _stems(text: str) -> set[str]:
