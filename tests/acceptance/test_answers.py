@@ -38,8 +38,10 @@ def server(
 
 @contextmanager
 def answering(redis_url: str, database_url: str, words_per_second: int) -> Iterator[Child]:
-    pace = {"CHAT_WORDS_PER_SECOND": str(words_per_second)}
-    with celery_worker(redis_url, database_url, "--concurrency", "1", **pace) as worker:
+    pace = str(words_per_second)
+    with celery_worker(
+        redis_url, database_url, "--concurrency", "1", CHAT_WORDS_PER_SECOND=pace
+    ) as worker:
         yield worker
 
 
