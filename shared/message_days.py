@@ -225,6 +225,7 @@ def _forget_messages(connection: Connection, old: _Old) -> tuple[int, int] | Non
 
     Returns their number and that of their events; None where one of them is open.
     """
+    found: tuple[int, int] | None = None
     with connection.transaction() as transaction:
         if _holds_messages(connection, old.day, "finished_at IS NULL"):
             return None
@@ -240,8 +241,8 @@ def _forget_messages(connection: Connection, old: _Old) -> tuple[int, int] | Non
             mark = sql.SQL("COMMENT ON TABLE {} IS {}")
             connection.execute(mark.format(sql.Identifier(old.table), sql.Literal(_MARK)))
         messages, events = row or (0, 0)
-        return int(messages), int(events)
-    return None
+        found = int(messages), int(events)
+    return found
 
 
 def _holds_messages(connection: Connection, day: date, condition: LiteralString) -> bool:
