@@ -121,12 +121,10 @@ class Bench:
         return sum(Footprint(pid).cpu_seconds() for pid in pids)
 
     def _commits(self) -> int:
+        """Transactions that have written anything, so far."""
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            connection.execute("SELECT pg_stat_force_next_flush()")
-            row = connection.execute(
-                "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
-            ).fetchone()
-        return int(row[0]) if row else 0
+            row = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+            return int((row.fetchone() or [0])[0])
 
 
 @contextmanager

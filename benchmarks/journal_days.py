@@ -21,7 +21,6 @@ def prune_cost(url: str, rows: int, say: Callable[[str], None]) -> dict[str, flo
         before = today(connection) - timedelta(days=AGE_DAYS - 1)
         day = before - timedelta(days=1)
         _fill(connection, day, rows, say)
-        connection.execute("SET lock_timeout = 0")
         began = time.perf_counter()
         connection.execute("DELETE FROM message_events WHERE day = %s", (day,))
         connection.execute("DELETE FROM messages WHERE day = %s", (day,))

@@ -99,7 +99,7 @@ class Answer:
 
     def give_back(self) -> None:
         """Writes what is pending; the message waits for another attempt."""
-        self._flusher.pending.wait_until_written(FINISH_SECONDS)
+        self._flusher.pending.settle_down(self._writing, FINISH_SECONDS)
         with postgres() as connection:
             release(connection, self._writing.attempt)
 

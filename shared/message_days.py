@@ -81,7 +81,7 @@ class _Old:
 
 @contextmanager
 def session(database_url: str) -> Iterator[Connection]:
-    """A connection for prunings: in autocommit mode, and impatient.
+    """A connection for prunings, in autocommit mode.
 
     Raises:
         PostgresUnavailable: it can't be had.
@@ -96,7 +96,6 @@ def session(database_url: str) -> Iterator[Connection]:
     except psycopg.OperationalError as error:
         raise PostgresUnavailable(f"The database can't be reached: {error}") from error
     with connection:
-        connection.execute(f"SET lock_timeout = {LOCK_MS}")
         yield connection
 
 
@@ -148,6 +147,7 @@ def prune(connection: Connection, before: date, *, dry_run: bool = False) -> Pru
 
 def _prune(connection: Connection, before: date) -> Pruned:
     began = time.monotonic()
+    connection.execute(f"SET lock_timeout = {LOCK_MS}")
     pruned = Pruned(before)
     for old in _old_days(connection, before):
         removed = _remove(connection, old)

@@ -41,19 +41,24 @@ with answer(sys.argv[1], "alice") as a:
         a.emit("answer", {"n": n})
         time.sleep(0.001)
 """
+# Forked while the parent writes, and not while it connects: OpenSSL's locks are no concern of ours.
 FORKING = """
 import os, sys, threading
-from uuid import uuid4
 from shared.answers import answer
 
-def write(message_id, count):
+def write(message_id, count, begin=lambda: None):
     with answer(message_id, "alice") as a:
-        for n in range(count):
+        a.emit("answer", {"n": 0})
+        a._flusher.pending.wait_until_written(30)
+        begin()
+        for n in range(1, count):
             a.emit("answer", {"n": n})
 
-writers = [threading.Thread(target=write, args=(one, 3000)) for one in sys.argv[1:5]]
+begun = threading.Barrier(5)
+writers = [threading.Thread(target=write, args=(one, 5000, begun.wait)) for one in sys.argv[1:5]]
 for writer in writers:
     writer.start()
+begun.wait()
 children = []
 for one in sys.argv[5:]:
     child = os.fork()
@@ -256,7 +261,7 @@ def test_children_that_are_forked_under_load_share_nothing(
     )
     assert done.returncode == 0, done.stderr
     for message_id in ids[:4]:
-        assert numbers(events(connection, message_id)) == list(range(3000))
+        assert numbers(events(connection, message_id)) == list(range(5000))
     for message_id in ids[4:]:
         assert numbers(events(connection, message_id)) == list(range(100))
 

@@ -151,6 +151,15 @@ def test_an_event_that_cannot_be_written_is_refused_and_no_other_is_lost(
     assert numbers(events(connection, message_id)) == [1, 2]
 
 
+def test_nothing_is_written_behind_the_end(connection: Connection) -> None:
+    message_id = str(uuid4())
+    with answer(message_id, USER) as a:
+        a.emit("answer", {"n": 1})
+    with pytest.raises(errors.EventStreamError, match="over"):
+        a.emit("answer", {"n": 2})
+    assert kinds(connection, message_id) == ["answer", "end"]
+
+
 def test_nul_and_lone_surrogates_survive(connection: Connection) -> None:
     message_id = str(uuid4())
     text = "\u0000 \ud83d \U0001f600 \r\n \x85 \u2028"

@@ -150,7 +150,7 @@ def test_a_table_that_somebody_else_detached_is_left_alone(connection: Connectio
 def test_a_day_that_somebody_reads_waits_and_holds_up_nobody(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection.execute("SET lock_timeout = 100")
+    monkeypatch.setattr(message_days, "LOCK_MS", 100)
     day_of(connection, 20)
     day_of(connection, 0)
     with psycopg.connect(database_url) as reader, ThreadPoolExecutor() as pool:
