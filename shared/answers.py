@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any, Literal
 from uuid import UUID
 
@@ -33,6 +33,8 @@ from shared.payloads import LONGEST_TEXT
 from shared.settings import get_settings
 
 log = logging.getLogger(__name__)
+
+OnRedelivery = Literal["skip", "restart"]
 
 FINISH_SECONDS = 30.0  # that leaving the block waits for Postgres
 _OWN_TYPES = {"end", "error", "backlog.truncated"}
@@ -83,6 +85,13 @@ class Answer:
         """Whether this is the process that writes it."""
         return self._flusher.process == os.getpid()
 
+    def finish_well(self) -> None:
+        """Writes `end`, which says whether the author was stopped, and waits for the commit."""
+        if self.heard_stop:
+            self.finish("stopped", to_json({"type": "end", "stopped": True}))
+        else:
+            self.finish("finished", to_json({"type": "end"}))
+
     def finish(self, status: str, payload: str, code: str | None = None) -> None:
         """Writes the terminal event, and waits until it is committed."""
         event = NewEvent("error" if code else "end", payload.encode("ascii"))
@@ -90,7 +99,7 @@ class Answer:
 
     def give_back(self) -> None:
         """Writes what is pending; the message waits for another attempt."""
-        self._flusher.pending.wait_until_written(FINISH_SECONDS)
+        self._flusher.pending.settle_down(self._writing, FINISH_SECONDS)
         with postgres() as connection:
             release(connection, self._writing.attempt)
 
@@ -108,16 +117,72 @@ def internal_error(error: BaseException) -> ErrorInfo:
     return _INTERNAL
 
 
-@contextmanager
+class Block:
+    """The block that an answer is written in. One that is never left is taken for lost in time."""
+
+    def __init__(
+        self,
+        message_id: str | UUID,
+        user_id: str,
+        on_redelivery: OnRedelivery,
+        describe: Callable[[BaseException], ErrorInfo],
+        comes_again: Callable[[BaseException], bool],
+    ) -> None:
+        self._message_id = message_id
+        self._user_id = user_id
+        self._restart = on_redelivery == "restart"
+        self._describe = describe
+        self._comes_again = comes_again
+        self._answer: Answer | None = None
+
+    def __enter__(self) -> Answer:
+        with postgres() as connection:
+            message_id = create_message(connection, self._user_id, self._message_id)
+            attempt = begin_attempt(connection, self._user_id, message_id, restart=self._restart)
+        own = flusher()
+        self._answer = Answer(own, own.open(attempt))
+        return self._answer
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        found, self._answer = self._answer, None
+        if found is None or not found.is_mine or isinstance(error, (TakenOver, MessageGone)):
+            return False
+        try:
+            if error is None or isinstance(error, Stopped):
+                found.finish_well()
+                return True
+            self._fail(found, error)
+            return False
+        finally:
+            found.leave()
+
+    def _fail(self, found: Answer, error: BaseException) -> None:
+        """Tells readers of an exception, which goes on whatever becomes of that."""
+        try:
+            if self._comes_again(error):
+                found.give_back()
+                return
+            info = self._describe(error)
+            payload = error_payload(info.code, info.message[:LONGEST_TEXT])
+            found.finish("failed", payload, info.code)
+        except (PostgresUnavailable, TakenOver, MessageGone) as trouble:
+            log.error("the end of message %s is not written: %s", found.message_id, trouble)
+
+
 def answer(
     message_id: str | UUID,
     user_id: str,
-    on_redelivery: Literal["skip", "restart"] = "skip",
+    on_redelivery: OnRedelivery = "skip",
     *,
     describe: Callable[[BaseException], ErrorInfo] = internal_error,
     comes_again: Callable[[BaseException], bool] = lambda error: False,
-) -> Iterator[Answer]:
-    """Lends a message to be written, event by event.
+) -> Block:
+    """Lends a message to be written, event by event, for the length of a `with` block.
 
     Makes the message unless it is there. Leaving the block writes `end`; an exception writes
     `error`, with a code and a sentence, and goes on. `Stopped` ends the block, and the answer with
@@ -133,59 +198,12 @@ def answer(
         comes_again: says of an exception that the message will be written by another attempt, so
             that it stays open.
 
-    Raises:
+    Entering and leaving raise:
         MessageFinished: it is finished, and `on_redelivery` is `skip`.
         MessageTaken: it is another user's.
         PostgresUnavailable: it can't be begun, or its end was not committed within 30 seconds.
     """
-    with postgres() as connection:
-        wanted = create_message(connection, user_id, message_id)
-        attempt = begin_attempt(connection, user_id, wanted, restart=on_redelivery == "restart")
-    own = flusher()
-    writing = own.open(attempt)
-    found = Answer(own, writing)
-    try:
-        yield found
-    except (TakenOver, MessageGone):
-        raise
-    except Stopped:
-        if found.is_mine:
-            found.finish("stopped", to_json({"type": "end", "stopped": True}))
-    except BaseException as error:
-        if found.is_mine:
-            _fail(found, error, describe, comes_again)
-        raise
-    else:
-        if found.is_mine:
-            _end(found)
-    finally:
-        if found.is_mine:
-            found.leave()
-
-
-def _end(found: Answer) -> None:
-    if found.heard_stop:
-        found.finish("stopped", to_json({"type": "end", "stopped": True}))
-    else:
-        found.finish("finished", to_json({"type": "end"}))
-
-
-def _fail(
-    found: Answer,
-    error: BaseException,
-    describe: Callable[[BaseException], ErrorInfo],
-    comes_again: Callable[[BaseException], bool],
-) -> None:
-    """Tells readers of an exception, which goes on whatever becomes of that."""
-    try:
-        if comes_again(error):
-            found.give_back()
-            return
-        info = describe(error)
-        payload = error_payload(info.code, info.message[:LONGEST_TEXT])
-        found.finish("failed", payload, info.code)
-    except (PostgresUnavailable, TakenOver, MessageGone) as trouble:
-        log.error("the end of message %s is not written: %s", found.message_id, trouble)
+    return Block(message_id, user_id, on_redelivery, describe, comes_again)
 
 
 def _encode(event_type: str, payload: Mapping[str, Any], max_bytes: int) -> bytes:

@@ -81,7 +81,7 @@ class _Old:
 
 @contextmanager
 def session(database_url: str) -> Iterator[Connection]:
-    """A connection for prunings: in autocommit mode, and impatient.
+    """A connection for prunings, in autocommit mode.
 
     Raises:
         PostgresUnavailable: it can't be had.
@@ -96,7 +96,6 @@ def session(database_url: str) -> Iterator[Connection]:
     except psycopg.OperationalError as error:
         raise PostgresUnavailable(f"The database can't be reached: {error}") from error
     with connection:
-        connection.execute(f"SET lock_timeout = {LOCK_MS}")
         yield connection
 
 
@@ -148,6 +147,7 @@ def prune(connection: Connection, before: date, *, dry_run: bool = False) -> Pru
 
 def _prune(connection: Connection, before: date) -> Pruned:
     began = time.monotonic()
+    connection.execute(f"SET lock_timeout = {LOCK_MS}")
     pruned = Pruned(before)
     for old in _old_days(connection, before):
         removed = _remove(connection, old)
@@ -225,6 +225,7 @@ def _forget_messages(connection: Connection, old: _Old) -> tuple[int, int] | Non
 
     Returns their number and that of their events; None where one of them is open.
     """
+    found: tuple[int, int] | None = None
     with connection.transaction() as transaction:
         if _holds_messages(connection, old.day, "finished_at IS NULL"):
             return None
@@ -240,8 +241,8 @@ def _forget_messages(connection: Connection, old: _Old) -> tuple[int, int] | Non
             mark = sql.SQL("COMMENT ON TABLE {} IS {}")
             connection.execute(mark.format(sql.Identifier(old.table), sql.Literal(_MARK)))
         messages, events = row or (0, 0)
-        return int(messages), int(events)
-    return None
+        found = int(messages), int(events)
+    return found
 
 
 def _holds_messages(connection: Connection, day: date, condition: LiteralString) -> bool:

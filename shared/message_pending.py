@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from shared.errors import EventRefused, MessageGone, PostgresUnavailable, TakenOver
+from shared.errors import (
+    EventRefused,
+    EventStreamError,
+    MessageGone,
+    PostgresUnavailable,
+    TakenOver,
+)
 from shared.message_journal import NewEvent, Outcome, Part, Verdict
 from shared.messages import Attempt
 
@@ -94,6 +100,8 @@ class Pending:
         """
         with self._lock:
             self._check(writing)
+            if writing.ending is not None:
+                raise EventStreamError("This answer is over: nothing is written behind its end.")
             if self._is_full(writing):
                 self._wait_for_room(writing)
             self._keep(writing, event)
@@ -116,6 +124,15 @@ class Pending:
             if not writing.finished:
                 self._check(writing)
 
+    def settle_down(self, writing: Writing, seconds: float) -> None:
+        """Waits until nothing of one writing is pending.
+
+        Raises:
+            PostgresUnavailable: something still is.
+        """
+        with self._lock:
+            self._wait(lambda: not writing.amount.events, seconds)
+
     def wait_until_written(self, seconds: float) -> int:
         """Waits until nothing is pending; returns the number of events that still are."""
         with self._lock:
@@ -125,13 +142,17 @@ class Pending:
                 return self._amount.events
             return 0
 
-    def take(self, seconds: float) -> list[tuple[Writing, Part]]:
-        """Waits for events at most so long, and takes what all writings have, one batch at most."""
+    def wait_for_work(self, seconds: float) -> None:
+        """Waits until something is pending, at most so long."""
         with self._lock:
             if not self._dirty:
                 self._idle = True
                 self._work.wait(seconds)
                 self._idle = False
+
+    def take(self) -> list[tuple[Writing, Part]]:
+        """Takes what all writings have pending, one batch at most."""
+        with self._lock:
             taken: list[tuple[Writing, Part]] = []
             amount = Amount()
             while self._dirty and not amount.is_full(BATCH_LIMITS):
@@ -143,7 +164,7 @@ class Pending:
             return taken
 
     def wake(self) -> None:
-        """Has `take` return, with or without events."""
+        """Ends the flusher's wait, with or without events."""
         with self._lock:
             self._work.notify_all()
 

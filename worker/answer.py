@@ -10,15 +10,13 @@ are told to users as those of any task, and what is no failure of the task is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from types import TracebackType
 from uuid import UUID
 
 from celery.exceptions import Ignore, Reject, Retry
 
 from shared import answers, errors
-from shared.answers import Answer
+from shared.answers import Answer, OnRedelivery
 from shared.errors import Stopped
 from shared.facts import ErrorInfo
 from worker.failures import describe
@@ -38,11 +36,38 @@ class TakenOver(errors.TakenOver, Ignore):
     """This answer has another writer by now. Let it pass: the result is the other one's."""
 
 
-@contextmanager
-def answer(
-    message_id: str | UUID, user_id: str, on_redelivery: Literal["skip", "restart"] = "skip"
-) -> Iterator[Answer]:
-    """Lends a message to be written, event by event.
+class Block:
+    """The block that an answer is written in; to Celery, what is no failure is none."""
+
+    def __init__(self, block: answers.Block) -> None:
+        self._block = block
+
+    def __enter__(self) -> Answer:
+        try:
+            return self._block.__enter__()
+        except errors.MessageFinished as error:
+            raise MessageFinished from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            if self._block.__exit__(kind, error, traceback):
+                return True
+        except (errors.TakenOver, errors.MessageGone) as late:
+            error = late
+        if isinstance(error, errors.TakenOver):
+            raise TakenOver from error
+        if isinstance(error, errors.MessageGone):
+            raise MessageGone from error
+        return False
+
+
+def answer(message_id: str | UUID, user_id: str, on_redelivery: OnRedelivery = "skip") -> Block:
+    """Lends a message to be written, event by event, for the length of a `with` block.
 
     Makes the message unless it is there. Leaving the block writes `end`; an exception writes
     `error`, with the code and the sentence that `worker.failures` has for it, and goes on.
@@ -55,23 +80,16 @@ def answer(
             `restart` event tells readers to clear what they have. With `skip`, a message that is
             finished stays so, and one that is open is continued.
 
-    Raises:
+    Entering and leaving raise:
         MessageFinished: it is finished, and `on_redelivery` is `skip`.
         MessageTaken: it is another user's.
         TakenOver, MessageGone: nothing more can be written.
         PostgresUnavailable: it can't be begun, or its end was not committed within 30 seconds.
     """
-    try:
-        with answers.answer(
-            message_id, user_id, on_redelivery, describe=_describe, comes_again=_comes_again
-        ) as found:
-            yield found
-    except errors.MessageFinished as error:
-        raise MessageFinished from error
-    except errors.MessageGone as error:
-        raise MessageGone from error
-    except errors.TakenOver as error:
-        raise TakenOver from error
+    block = answers.answer(
+        message_id, user_id, on_redelivery, describe=_describe, comes_again=_comes_again
+    )
+    return Block(block)
 
 
 def _describe(error: BaseException) -> ErrorInfo:
@@ -80,4 +98,4 @@ def _describe(error: BaseException) -> ErrorInfo:
 
 def _comes_again(error: BaseException) -> bool:
     """Whether the same task will run again, for the same message."""
-    return isinstance(error, Retry) or (isinstance(error, Reject) and bool(error.requeue))
+    return isinstance(error, Retry) or (isinstance(error, Reject) and error.args[1])

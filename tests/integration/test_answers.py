@@ -2,68 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 import redis
 from celery.exceptions import Ignore, Retry
 
-from shared import answers, errors, keys, message_flusher, message_pending
+from shared import answers, errors, keys, message_pending
 from shared.message_announcer import told
-from shared.message_flusher import close_flusher, flusher
-from shared.messages import MessageState, create_message, end_stale, message_state, request_stop
+from shared.message_flusher import flusher
+from shared.messages import create_message, end_stale, request_stop
 from shared.settings import get_settings
 from tests.commands import wait_until
+from tests.journals import USER, Connection, events, journal, kinds, numbers, state
 from worker import answer as author
 from worker.answer import answer
 from worker.ingest import IngestError
 
-Connection = psycopg.Connection[Any]
-USER = "alice"
+# On purpose: what happens to a child that is forked beside threads is what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture
 def connection(
     redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Connection]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    get_settings.cache_clear()
-    message_flusher._flushers.clear()
-    with psycopg.connect(database_url, autocommit=True) as opened:
+    with journal(monkeypatch, redis_url, database_url) as opened:
         yield opened
-    close_flusher()
-    message_flusher._flushers.clear()
-
-
-def events(connection: Connection, message_id: str) -> list[dict[str, Any]]:
-    """The payloads, whose sequence numbers are contiguous."""
-    rows = connection.execute(
-        "SELECT sequence_no, event_type, payload::text FROM message_events"
-        " WHERE message_id = %s ORDER BY sequence_no",
-        (message_id,),
-    ).fetchall()
-    assert [number for number, _, _ in rows] == list(range(len(rows)))
-    found = [json.loads(payload) for _, _, payload in rows]
-    assert [kind for _, kind, _ in rows] == [payload["type"] for payload in found]
-    return found
-
-
-def state(connection: Connection, message_id: str) -> MessageState:
-    found = message_state(connection, USER, message_id)
-    assert found is not None
-    return found
-
-
-def numbers(payloads: list[dict[str, Any]]) -> list[int]:
-    return [payload["n"] for payload in payloads if "n" in payload]
 
 
 def test_what_is_emitted_is_journaled_in_order_and_ends(connection: Connection) -> None:
@@ -178,6 +151,15 @@ def test_an_event_that_cannot_be_written_is_refused_and_no_other_is_lost(
     assert numbers(events(connection, message_id)) == [1, 2]
 
 
+def test_nothing_is_written_behind_the_end(connection: Connection) -> None:
+    message_id = str(uuid4())
+    with answer(message_id, USER) as a:
+        a.emit("answer", {"n": 1})
+    with pytest.raises(errors.EventStreamError, match="over"):
+        a.emit("answer", {"n": 2})
+    assert kinds(connection, message_id) == ["answer", "end"]
+
+
 def test_nul_and_lone_surrogates_survive(connection: Connection) -> None:
     message_id = str(uuid4())
     text = "\u0000 \ud83d \U0001f600 \r\n \x85 \u2028"
@@ -255,8 +237,7 @@ def test_a_finished_answer_is_restarted_where_its_author_chose_so(connection: Co
         with answer(message_id, USER, on_redelivery="restart") as a:
             a.emit("answer", {"n": n})
             assert a.attempt == n + 1
-    kinds = [payload["type"] for payload in events(connection, message_id)]
-    assert kinds == ["answer", "end", "restart", "answer", "end"]
+    assert kinds(connection, message_id) == ["answer", "end", "restart", "answer", "end"]
 
 
 def test_a_retry_leaves_the_answer_open_for_the_next_attempt(connection: Connection) -> None:
@@ -325,7 +306,7 @@ def test_a_writer_that_was_taken_for_dead_is_fenced(connection: Connection) -> N
         wait_until(lambda: events(connection, message_id), "its event")
         wait_until(lambda: end_stale(connection, 0.01, message_id), "its end")
         wait_until(lambda: a.emit("answer", {"n": 2}), "the word")
-    assert [payload["type"] for payload in events(connection, message_id)] == ["answer", "error"]
+    assert kinds(connection, message_id) == ["answer", "error"]
 
 
 def test_a_writer_is_slowed_then_told_where_postgres_does_not_keep_up(
@@ -405,3 +386,17 @@ def test_with_push_turned_off_nothing_is_announced_and_all_is_journaled(
             a.emit("answer", {"n": 1})
         assert channel.get_message(timeout=0.1) is None
     assert numbers(events(connection, message_id)) == [1]
+
+
+def test_the_examples_of_the_guide_do_what_it_says(connection: Connection) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "how-to" / "write-an-answer.md"
+    task, script = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    page = SimpleNamespace(title="A guide", url="/guide")
+    names: dict[str, Any] = {"search": lambda question: [page], "model": str.split}
+    exec(task, names)
+    message_id = create_message(connection, USER)
+    names["reply"](message_id, USER, "what is it")
+    assert kinds(connection, message_id) == ["source", "answer", "answer", "answer", "end"]
+    exec(script, names)
+    rows = connection.execute("SELECT user_id, status FROM messages").fetchall()
+    assert rows == [(USER, "finished")] * 2
