@@ -15,6 +15,7 @@ from shared import keys
 from tests.answers import USER, Writing, text_of
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
+from tests.described import check_message_event
 from tests.servers import WebServer, web_server
 from tests.sse import Reader, watch
 from web.topic import FINISHED
@@ -50,16 +51,11 @@ def answer(server: WebServer, database_url: str, client: redis.Redis) -> Writing
 
 
 def events(reader: Reader) -> list[dict[str, Any]]:
-    """All that comes until the stream ends, as (id, event) in order."""
-    return [{"id": block.fields.get("id"), **block.event} for block in reader.rest() if block.event]
-
-
-def until_live(client: redis.Redis, answer: Writing) -> None:
-    def counted() -> int:
-        found: Any = client.pubsub_numsub(keys.message(answer.id))
-        return int(found[0][1])
-
-    wait_until(lambda: counted() == 1, "a subscription")
+    """All that comes until the stream ends, each with its id."""
+    blocks = [block for block in reader.rest() if block.event]
+    for block in blocks:
+        check_message_event(block.event or {})
+    return [{"id": block.fields.get("id"), **(block.event or {})} for block in blocks]
 
 
 def test_an_answer_is_sent_from_its_start_and_live_until_it_ends(

@@ -15,6 +15,7 @@ from shared.message_flusher import close_flusher
 from shared.messages import begin_attempt, create_message, message_state, request_stop
 from shared.settings import get_settings
 from tests.answers import USER, text_of
+from tests.described import check_message_event
 from tests.ingested import ingest
 from worker.chat import Event, Piece, Question
 from worker.chat.tasks import answer_question
@@ -48,7 +49,10 @@ def events(message_id: str) -> list[dict[str, Any]]:
             "SELECT payload::text FROM message_events WHERE message_id = %s ORDER BY sequence_no",
             (message_id,),
         ).fetchall()
-    return [json.loads(row[0]) for row in rows]
+    found = [json.loads(row[0]) for row in rows]
+    for event in found:
+        check_message_event(event)
+    return found
 
 
 def ask(message_id: str, question: str = "?") -> None:
