@@ -9,6 +9,7 @@ from celery import Celery, _state, signals
 
 from shared.errors import SettingsError
 from shared.settings import get_settings
+from worker.chat.question import load_producer
 from worker.lifecycle import install
 from worker.relay import install_relay
 
@@ -78,10 +79,21 @@ def require_settings(sender: Any = None, instance: Any = None, **_: Any) -> None
         sys.exit(f"error: {error}")
 
 
+def require_producer(instance: Any = None, **_: Any) -> None:
+    """Ends a worker whose producer of answers can't be had, before it takes a question."""
+    if getattr(instance, "app", app) is not app:
+        return
+    try:
+        load_producer(get_settings().chat_producer)
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
+
+
 # Where a team's own application came first, it stays the current one: its tasks are its own.
 app = Celery("worker", set_as_current=getattr(_state, "_tls").current_app is None)  # noqa: B009
 app.add_defaults(configuration)
 install(app)
 install_relay(app)
 signals.celeryd_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")
+signals.celeryd_init.connect(require_producer, weak=False, dispatch_uid="eventstream-producer")
 signals.beat_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")

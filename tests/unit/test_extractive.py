@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from shared.errors import SettingsError
 from shared.search import Passage, content_words
+from shared.settings import get_settings
+from worker.app import require_producer
 from worker.chat import extractive
 from worker.chat.question import Question, load_producer
 
@@ -55,6 +57,16 @@ def test_the_event_of_a_source_has_no_more_of_it_than_an_excerpt() -> None:
     assert event.payload["number"] == 2
     assert len(event.payload["excerpt"]) == 300
     assert "text" not in event.payload
+
+
+def test_a_worker_says_at_its_start_that_its_producer_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require_producer()
+    monkeypatch.setenv("CHAT_PRODUCER", "nowhere:produce")
+    get_settings.cache_clear()
+    with pytest.raises(SystemExit, match=r"^error: CHAT_PRODUCER is wrong: 'nowhere:produce'"):
+        require_producer()
 
 
 @pytest.mark.parametrize("name", ["nowhere:produce", "worker.chat:nothing", "worker.chat:__all__"])
