@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,14 +200,27 @@ def test_an_author_is_stopped_within_a_second_and_the_answer_says_so(
     connection: Connection,
 ) -> None:
     message_id = str(uuid4())
-    after = False
+    went_on = False
     with answer(message_id, USER) as a:
         a.emit("answer", {"n": 1})
+        wait_until(lambda: events(connection, message_id), "its event")
         request_stop(connection, USER, message_id)
-        wait_until(lambda: a.emit("answer", {"n": 2}), "the word")
-        after = True
-    assert not after
-    assert events(connection, message_id)[-1] == {"type": "end", "stopped": True}
+        began = time.monotonic()
+        wait_until(a.stopped, "the word, though nothing is emitted")
+        assert time.monotonic() - began < 1
+        a.emit("answer", {"n": 2})
+        went_on = True
+    assert not went_on
+    assert events(connection, message_id)[1:] == [{"type": "end", "stopped": True}]
+    assert state(connection, message_id).status == "stopped"
+
+
+def test_an_author_that_emits_is_stopped_as_soon(connection: Connection) -> None:
+    message_id = str(uuid4())
+    with answer(message_id, USER) as a:
+        request_stop(connection, USER, message_id)
+        wait_until(lambda: a.emit("answer", {}), "the word")
+    assert kinds(connection, message_id)[-1] == "end"
     assert state(connection, message_id).status == "stopped"
 
 
