@@ -111,16 +111,18 @@ class Pending:
     ) -> None:
         """Keeps the last event, room or not, and waits until it is committed.
 
+        Where another event is refused at the very end, the log says so, and the answer is over.
+
         Raises:
             PostgresUnavailable: it was not committed in time; it still may be.
-            Exception: what the journal said of the writing.
+            Exception: what the journal said of the writing, or of this event.
         """
         with self._lock:
             writing.refusal = None
             self._check(writing)
             writing.ending = (status, code)
             self._keep(writing, event)
-            self._wait(lambda: writing.finished or _is_over(writing), seconds)
+            self._wait(lambda: not writing.amount.events, seconds)
             if not writing.finished:
                 self._check(writing)
 
@@ -192,7 +194,7 @@ class Pending:
         """Open writings of which Postgres has said nothing for so long."""
         since = time.monotonic() - seconds
         with self._lock:
-            return [w for w in self._open if w.heard < since and not _is_over(w)]
+            return [w for w in self._open if w.heard < since and w.failure is None]
 
     def _hear(self, writing: Writing, outcome: Outcome) -> None:
         writing.heard = time.monotonic()
