@@ -174,13 +174,16 @@ class Pending:
         """Tells writings what became of what was taken."""
         with self._lock:
             for (writing, part), outcome in zip(taken, outcomes, strict=True):
+                if outcome.verdict is Verdict.BUSY:
+                    writing.pending[:0] = part.events
+                    self._dirty[writing] = None
+                    continue
                 self._release(writing, part.events)
                 self._hear(writing, outcome)
                 writing.beaten = writing.heard
                 if outcome.verdict is Verdict.WRITTEN:
                     writing.last = outcome.last
                     writing.finished = outcome.finished
-            self.trouble = None
             self._change.notify_all()
 
     def hear(self, outlooks: list[tuple[Writing, Outcome]]) -> None:

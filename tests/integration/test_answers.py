@@ -343,6 +343,18 @@ def test_a_writer_is_slowed_then_told_where_postgres_does_not_keep_up(
     assert 9 <= found.count(-1) <= 10
 
 
+def test_a_message_that_somebody_has_locked_holds_up_no_other(connection: Connection) -> None:
+    locked, other = str(uuid4()), str(uuid4())
+    with answer(locked, USER) as a:
+        with connection.transaction():
+            connection.execute("SELECT FROM messages FOR UPDATE")
+            a.emit("answer", {"n": 1})
+            with answer(other, USER) as b:
+                b.emit("answer", {"n": 2})
+        a.emit("answer", {"n": 3})
+    assert numbers(events(connection, locked)) == [1, 3]
+
+
 def test_many_writers_in_threads_lose_nothing(connection: Connection) -> None:
     ids = [str(uuid4()) for _ in range(20)]
 

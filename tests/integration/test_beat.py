@@ -138,7 +138,7 @@ def test_beat_ends_an_answer_whose_writer_is_lost(
     quick = {**QUICK, "MESSAGE_STALE_SECONDS": "1"}
     with (
         psycopg.connect(database_url, autocommit=True) as connection,
-        lab.client.pubsub() as channel,
+        lab.client.pubsub() as channel,  # type: ignore[no-untyped-call]
         celery_beat(lab.url, database_url, tmp_path / "schedule", **quick),
     ):
         message_id = create_message(connection, "alice")

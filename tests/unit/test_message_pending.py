@@ -113,6 +113,17 @@ def test_a_writer_that_was_taken_over_has_nothing_pending_and_others_go_on() -> 
     pending.put(other, EVENT)
 
 
+def test_what_was_not_written_since_somebody_had_the_row_comes_first_the_next_time() -> None:
+    pending = Pending()
+    writing = begun(pending)
+    first, second = NewEvent("answer", b"1"), NewEvent("answer", b"2")
+    pending.put(writing, first)
+    taken = pending.take()
+    pending.put(writing, second)
+    pending.settle(taken, [Outcome(Verdict.BUSY)])
+    assert [part.events for _, part in pending.take()] == [[first, second]]
+
+
 def refused(part: Part, event: NewEvent) -> Outcome:
     kept = [one for one in part.events if one is not event]
     return written(
