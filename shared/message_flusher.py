@@ -19,7 +19,7 @@ import psycopg
 
 from shared import message_journal
 from shared.message_announcer import Announcer, told, told_of_attempt
-from shared.message_journal import Outcome, Part
+from shared.message_journal import Outcome, Part, Verdict
 from shared.message_pending import Pending, Writing
 from shared.messages import Attempt
 from shared.settings import get_settings
@@ -30,7 +30,7 @@ PACE_SECONDS = 0.005  # from the beginning of a commit to the next
 LOOK_SECONDS = 0.5  # a quiet writer learns so soon that it is to stop
 PAUSE_SECONDS = (0.1, 2.0)  # after a failure: the first, and the longest
 CLOSE_SECONDS = 5.0
-LOCK_SECONDS = 5.0
+BUSY_SECONDS = 0.02  # before rows that somebody has locked are tried again
 
 Connection = psycopg.Connection[Any]
 
@@ -105,6 +105,8 @@ class Flusher:
                     return
         self._is_back()
         self.pending.settle(taken, outcomes)
+        if all(outcome.verdict is Verdict.BUSY for outcome in outcomes):
+            time.sleep(BUSY_SECONDS)
         self._announcer.announce(
             [
                 announcement
@@ -169,7 +171,7 @@ def _told(part: Part, outcome: Outcome) -> list[tuple[str, bytes]]:
 
 def _connect(database_url: str) -> Connection:
     """Connects so that a server which is gone without a word is noticed within some ten seconds."""
-    session = psycopg.connect(
+    return psycopg.connect(
         database_url,
         autocommit=True,
         connect_timeout=5,
@@ -179,8 +181,6 @@ def _connect(database_url: str) -> Connection:
         tcp_user_timeout=10_000,
         application_name="eventstream-flusher",
     )
-    session.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
-    return session
 
 
 _flushers: dict[int, Flusher] = {}  # by process: a child leaves its parent's connection alone

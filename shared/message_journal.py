@@ -47,6 +47,7 @@ class Verdict(Enum):
     WRITTEN = "written"
     FENCED = "fenced"  # another attempt, or the reaper, has the message
     GONE = "gone"  # the message was deleted
+    BUSY = "busy"  # somebody has its row locked: nothing was written, and it is to be tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Outcome:
     refused: Sequence[tuple[NewEvent, psycopg.Error]] = field(default=())
 
 
-# Rows are locked in the order of ids, so that two processes never wait for each other.
+# A row that somebody else has locked is left for the next time: whoever that is, and be it an
+# earlier try of this one whose connection broke, no other message waits for it.
 _APPEND = """
 WITH batch AS (
     SELECT *, sum(events) OVER (ORDER BY place) - events AS skipped
@@ -72,8 +74,7 @@ WITH batch AS (
 ), locked AS (
     SELECT batch.* FROM batch JOIN messages m ON m.id = batch.id
     WHERE m.attempt = batch.attempt AND m.last_sequence = batch.after AND m.finished_at IS NULL
-    ORDER BY m.id
-    FOR NO KEY UPDATE OF m
+    FOR NO KEY UPDATE OF m SKIP LOCKED
 ), taken AS (
     UPDATE messages m SET
         last_sequence = b.after + b.events,
@@ -96,7 +97,8 @@ SELECT place, stop_requested FROM taken
 """
 
 _STATES = """
-SELECT id::text, attempt, last_sequence, stop_requested FROM messages WHERE id = ANY(%s::uuid[])
+SELECT id::text, attempt, last_sequence, stop_requested, finished_at IS NOT NULL
+FROM messages WHERE id = ANY(%s::uuid[])
 """
 
 
@@ -204,9 +206,11 @@ def _found(part: Part, states: dict[str, tuple[Any, ...]]) -> Outcome:
     """What became of a part that was not written now: perhaps an earlier try was committed."""
     if part.message_id not in states:
         return Outcome(Verdict.GONE)
-    attempt, last, stop_requested = states[part.message_id]
-    if attempt != part.attempt or last <= part.after:
+    attempt, last, stop_requested, is_over = states[part.message_id]
+    if attempt != part.attempt or last < part.after or (is_over and last == part.after):
         return Outcome(Verdict.FENCED)
+    if last == part.after:
+        return Outcome(Verdict.BUSY, last, (), stop_requested)
     if last == part.after + len(part.events):
         return _written(part, stop_requested)
     # This attempt alone could write: it was committed, less what was refused, nobody knows what.
@@ -218,8 +222,7 @@ WITH alive AS (
     SELECT m.id FROM messages m
     JOIN unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w(id, attempt) USING (id)
     WHERE m.attempt = w.attempt AND m.finished_at IS NULL
-    ORDER BY m.id
-    FOR NO KEY UPDATE OF m
+    FOR NO KEY UPDATE OF m SKIP LOCKED
 )
 UPDATE messages m SET heartbeat_at = now() FROM alive WHERE m.id = alive.id
 """
@@ -235,7 +238,7 @@ def look(connection: Connection, attempts: Sequence[tuple[str, int]]) -> list[Ou
     """Returns for attempts that write nothing just now whether they still may, and are to stop."""
     with connection.cursor(row_factory=tuple_row) as cursor:
         rows = cursor.execute(_STATES, ([message_id for message_id, _ in attempts],)).fetchall()
-    states = {message_id: (number, stop) for message_id, number, _, stop in rows}
+    states = {message_id: (number, stop) for message_id, number, _, stop, _ in rows}
     return [_outlook(states.get(message_id), number) for message_id, number in attempts]
 
 

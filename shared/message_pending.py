@@ -111,16 +111,18 @@ class Pending:
     ) -> None:
         """Keeps the last event, room or not, and waits until it is committed.
 
+        Where another event is refused at the very end, the log says so, and the answer is over.
+
         Raises:
             PostgresUnavailable: it was not committed in time; it still may be.
-            Exception: what the journal said of the writing.
+            Exception: what the journal said of the writing, or of this event.
         """
         with self._lock:
             writing.refusal = None
             self._check(writing)
             writing.ending = (status, code)
             self._keep(writing, event)
-            self._wait(lambda: writing.finished or _is_over(writing), seconds)
+            self._wait(lambda: not writing.amount.events, seconds)
             if not writing.finished:
                 self._check(writing)
 
@@ -172,13 +174,16 @@ class Pending:
         """Tells writings what became of what was taken."""
         with self._lock:
             for (writing, part), outcome in zip(taken, outcomes, strict=True):
+                if outcome.verdict is Verdict.BUSY:
+                    writing.pending[:0] = part.events
+                    self._dirty[writing] = None
+                    continue
                 self._release(writing, part.events)
                 self._hear(writing, outcome)
                 writing.beaten = writing.heard
                 if outcome.verdict is Verdict.WRITTEN:
                     writing.last = outcome.last
                     writing.finished = outcome.finished
-            self.trouble = None
             self._change.notify_all()
 
     def hear(self, outlooks: list[tuple[Writing, Outcome]]) -> None:
@@ -192,7 +197,7 @@ class Pending:
         """Open writings of which Postgres has said nothing for so long."""
         since = time.monotonic() - seconds
         with self._lock:
-            return [w for w in self._open if w.heard < since and not _is_over(w)]
+            return [w for w in self._open if w.heard < since and w.failure is None]
 
     def _hear(self, writing: Writing, outcome: Outcome) -> None:
         writing.heard = time.monotonic()

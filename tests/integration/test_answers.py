@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,14 +200,27 @@ def test_an_author_is_stopped_within_a_second_and_the_answer_says_so(
     connection: Connection,
 ) -> None:
     message_id = str(uuid4())
-    after = False
+    went_on = False
     with answer(message_id, USER) as a:
         a.emit("answer", {"n": 1})
+        wait_until(lambda: events(connection, message_id), "its event")
         request_stop(connection, USER, message_id)
-        wait_until(lambda: a.emit("answer", {"n": 2}), "the word")
-        after = True
-    assert not after
-    assert events(connection, message_id)[-1] == {"type": "end", "stopped": True}
+        began = time.monotonic()
+        wait_until(a.stopped, "the word, though nothing is emitted")
+        assert time.monotonic() - began < 1
+        a.emit("answer", {"n": 2})
+        went_on = True
+    assert not went_on
+    assert events(connection, message_id)[1:] == [{"type": "end", "stopped": True}]
+    assert state(connection, message_id).status == "stopped"
+
+
+def test_an_author_that_emits_is_stopped_as_soon(connection: Connection) -> None:
+    message_id = str(uuid4())
+    with answer(message_id, USER) as a:
+        request_stop(connection, USER, message_id)
+        wait_until(lambda: a.emit("answer", {}), "the word")
+    assert kinds(connection, message_id)[-1] == "end"
     assert state(connection, message_id).status == "stopped"
 
 
@@ -327,6 +341,18 @@ def test_a_writer_is_slowed_then_told_where_postgres_does_not_keep_up(
     found = numbers(events(connection, message_id))
     assert [n for n in found if n >= 0] == list(range(200))
     assert 9 <= found.count(-1) <= 10
+
+
+def test_a_message_that_somebody_has_locked_holds_up_no_other(connection: Connection) -> None:
+    locked, other = str(uuid4()), str(uuid4())
+    with answer(locked, USER) as a:
+        with connection.transaction():
+            connection.execute("SELECT FROM messages FOR UPDATE")
+            a.emit("answer", {"n": 1})
+            with answer(other, USER) as b:
+                b.emit("answer", {"n": 2})
+        a.emit("answer", {"n": 3})
+    assert numbers(events(connection, locked)) == [1, 3]
 
 
 def test_many_writers_in_threads_lose_nothing(connection: Connection) -> None:

@@ -70,17 +70,29 @@ def test_a_statement_that_still_runs_is_not_overtaken(
     connection: Connection, database_url: str
 ) -> None:
     """A connection breaks while its server still works; the same is tried on another."""
-    attempt = begun(connection)
-    with ThreadPoolExecutor() as pool, psycopg.connect(database_url) as first:
-        append(first, [part(attempt, range(5))])
-        second = pool.submit(append, connection, [part(attempt, range(5))])
-        with psycopg.connect(database_url, autocommit=True) as watcher:
-            waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'transactionid'"
-            wait_until(lambda: watcher.execute(waits).fetchone() is not None, "the second to wait")
+    attempt, other = begun(connection), begun(connection)
+    both = [part(attempt, range(5)), part(other, range(3))]
+    with psycopg.connect(database_url) as first:
+        append(first, both[:1])
+        verdicts = [outcome.verdict for outcome in append(connection, both)]
+        assert verdicts == [Verdict.BUSY, Verdict.WRITTEN]
         first.commit()
-        (outcome,) = second.result()
+    (outcome,) = append(connection, both[:1])
     assert (outcome.verdict, outcome.last) == (Verdict.WRITTEN, 4)
     assert journaled(connection, attempt) == list(range(5))
+    assert journaled(connection, other) == list(range(3))
+
+
+def test_a_row_that_somebody_has_locked_is_written_later(
+    connection: Connection, database_url: str
+) -> None:
+    attempt = begun(connection)
+    with psycopg.connect(database_url) as admin:
+        admin.execute("UPDATE messages SET stop_requested = true")
+        assert append(connection, [part(attempt, range(2))])[0].verdict is Verdict.BUSY
+        admin.commit()
+    outcome = append(connection, [part(attempt, range(2))])[0]
+    assert (outcome.verdict, outcome.stop_requested) == (Verdict.WRITTEN, True)
 
 
 def test_an_older_attempt_and_a_deleted_message_take_no_other_with_them(
