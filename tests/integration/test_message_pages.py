@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,5 +103,4 @@ def test_a_read_looks_at_one_partition(connection: Connection, answer: Writing) 
     answer.say("a")
     plan = connection.execute("EXPLAIN " + PAGE, values(connection, answer)).fetchall()
     text = "\n".join(row[0] for row in plan)
-    assert text.count("on message_events_") == 1, text
-    assert "Seq Scan on message_events" not in text
+    assert len(set(re.findall(r"message_events_\d{8}", text))) == 1, text
