@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
-import redis
 
 from shared import keys
 from shared.encoding import to_json
@@ -13,6 +12,13 @@ from shared.message_announcer import told
 from shared.messages import begin_attempt, create_message
 
 USER = "local"
+
+
+class Publishing(Protocol):
+    """A client of Redis."""
+
+    def publish(self, channel: str, message: bytes) -> Any:
+        """Announces."""
 
 
 class Writing:
@@ -23,7 +29,7 @@ class Writing:
         client: announces; None for nobody.
     """
 
-    def __init__(self, database_url: str, client: redis.Redis | None, user_id: str = USER) -> None:
+    def __init__(self, database_url: str, client: Publishing | None, user_id: str = USER) -> None:
         self._url = database_url
         self._client = client
         self.user_id = user_id
