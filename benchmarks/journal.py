@@ -63,10 +63,10 @@ def _figures() -> Iterator[Figure]:
     yield Figure("prune.rows", "rows of a day", 0)
     yield Figure("prune.s", "pruning that day, s", 3, 1)
     yield Figure("prune.gone_ms", "  until nobody sees it, ms", 1)
-    yield Figure("prune.file_s", "  what a file of that size takes to be emptied, s", 3)
+    yield Figure("prune.file_s", "  of that, to empty a file of that size, s", 3)
     yield Figure("prune.hundredth_s", "pruning a hundredth of it, s", 3)
     yield Figure("prune.hundredth_gone_ms", "  until nobody sees it, ms", 1)
-    yield Figure("prune.gone_times", "  until nobody sees it: the day's, times as long", 2, 3)
+    yield Figure("prune.gone_times", "  times as long until nobody sees it", 2, 3)
     yield Figure("prune.delete_s", "DELETE of the same rows, s", 3)
 
 
