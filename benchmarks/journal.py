@@ -16,12 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import click
+import psutil
 import psycopg
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -31,7 +32,6 @@ from benchmarks.eventstream import STOP_SECONDS, durable_redis
 from benchmarks.highest import highest_rate
 from benchmarks.journal_days import prune_cost
 from benchmarks.journal_reader import Reader, quantile
-from benchmarks.machine import Footprint
 from benchmarks.table import OURS, Figure
 from shared.migrate import migrate
 from worker.cli.children import ChildFailed, stop
@@ -61,9 +61,12 @@ def _figures() -> Iterator[Figure]:
     yield Figure("most.events_per_s", "  events/s", 0, more_is_better=True)
     yield Figure("most.times", "  times a commit an event", 1, 5, more_is_better=True)
     yield Figure("prune.rows", "rows of a day", 0)
-    yield Figure("prune.drop_s", "pruning that day, s", 3, 1)
+    yield Figure("prune.s", "pruning that day, s", 3, 1)
+    yield Figure("prune.gone_ms", "  until nobody sees it, ms", 1)
+    yield Figure("prune.file_s", "  of that, to empty a file of that size, s", 3)
     yield Figure("prune.hundredth_s", "pruning a hundredth of it, s", 3)
-    yield Figure("prune.times", "  times as long", 2, 3)
+    yield Figure("prune.hundredth_gone_ms", "  until nobody sees it, ms", 1)
+    yield Figure("prune.gone_times", "  times as long until nobody sees it", 2, 3)
     yield Figure("prune.delete_s", "DELETE of the same rows, s", 3)
 
 
@@ -117,14 +120,23 @@ class Bench:
         }
 
     def _cpu_seconds(self, writer: int) -> float:
-        pids = (writer, self.postgres.child.pid, self.redis_pid)
-        return sum(Footprint(pid).cpu_seconds() for pid in pids)
+        return sum(map(_cpu_seconds, (writer, self.postgres.child.pid, self.redis_pid)))
 
     def _commits(self) -> int:
         """Transactions that have written anything, so far."""
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
             row = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
             return int((row.fetchone() or [0])[0])
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and its children, also of those that have ended."""
+    root = psutil.Process(pid)
+    seconds = sum(root.cpu_times()[:4])
+    for child in root.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            seconds += sum(child.cpu_times()[:2])
+    return float(seconds)
 
 
 @contextmanager
@@ -193,18 +205,23 @@ def table_of(medians: dict[str, float]) -> Table:
 
 
 def measure(
-    lines: list[str], seconds: float, rows: int, rounds: int, say: Callable[[str], None]
+    lines: list[str],
+    seconds: float,
+    rows: int,
+    rounds: int,
+    place: str | None,
+    say: Callable[[str], None],
 ) -> dict[str, list[float]]:
     """All figures of all rounds."""
     found: dict[str, list[float]] = {}
     with (
-        tempfile.TemporaryDirectory(prefix="eventstream-benchmark-") as name,
+        tempfile.TemporaryDirectory(prefix="eventstream-benchmark-", dir=place) as name,
         bench(Path(name)) as running,
     ):
         measures: dict[str, Callable[[], dict[str, float]]] = {
             "write": lambda: write_cost(running, seconds, say),
             "most": lambda: most_answers(running, seconds, say),
-            "prune": lambda: prune_cost(running.postgres.url, rows, say),
+            "prune": lambda: prune_cost(running.postgres.url, rows, Path(name), say),
         }
         for _ in range(rounds):
             for line in lines:
@@ -217,16 +234,21 @@ def measure(
 @click.option("--only", default=",".join(LINES), show_default=True, help="What is measured.")
 @click.option("--seconds", default=10.0, show_default=True, help="The length of a run.")
 @click.option("--rows", default=1_000_000, show_default=True, help="The events of a day.")
+@click.option("--folder", "place", metavar="DIR", help="Keeps the servers' data meanwhile.")
 @click.option("--runs", "rounds", default=1, show_default=True, help="The table shows medians.")
 @click.option("--json", "json_file", metavar="FILE", help="Writes all figures.")
-def main(only: str, seconds: float, rows: int, rounds: int, json_file: str | None) -> None:
+def main(
+    only: str, seconds: float, rows: int, place: str | None, rounds: int, json_file: str | None
+) -> None:
     lines = only.split(",")
     if unknown := set(lines) - set(LINES):
         raise click.BadParameter(f"takes {', '.join(LINES)}, not {', '.join(unknown)}")
     say = Console(stderr=True, highlight=False)
-    found = measure(
-        lines, seconds, rows, rounds, lambda line: say.print(line, markup=False, soft_wrap=True)
-    )
+
+    def show(line: str) -> None:
+        say.print(line, markup=False, soft_wrap=True)
+
+    found = measure(lines, seconds, rows, rounds, place, show)
     medians = {name: median(values) for name, values in found.items()}
     Console().print(table_of(medians))
     if json_file:

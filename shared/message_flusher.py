@@ -55,8 +55,8 @@ class Flusher:
         writing = Writing(attempt, attempt.last_sequence, stop_requested=attempt.stop_requested)
         self.pending.add(writing)
         with self._starting:
-            if self._thread is None:
-                self._stopping = False
+            self._stopping = False
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="eventstream-flusher", daemon=True
                 )
@@ -74,7 +74,6 @@ class Flusher:
                 self._stopping = True
                 self.pending.wake()
                 self._thread.join(max(0.1, deadline - time.monotonic()))
-                self._thread = None
 
     def _run(self) -> None:
         next_commit = 0.0

@@ -20,7 +20,7 @@ from celery import Celery
 
 from shared import answers, errors
 from shared.message_announcer import Announcer
-from shared.messages import create_message, end_stale
+from shared.messages import begin_attempt, create_message, end_stale
 from shared.migrate import migrate
 from shared.settings import get_settings
 from tests.commands import wait_until
@@ -185,6 +185,20 @@ def test_lost_connections_lose_and_double_nothing(
         assert kinds(connection, message_id)[-1] == "end"
 
 
+def check_that_silence_counts_from_the_start(url: str, message_id: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT extract(epoch FROM now() - heartbeat_at)::float,"
+            " extract(epoch FROM now() - pg_postmaster_start_time())::float"
+            " FROM messages WHERE id = %s",
+            (message_id,),
+        ).fetchone()
+        assert row is not None
+        silent_seconds, up_seconds = row
+        assert end_stale(connection, (silent_seconds + up_seconds) / 2, message_id) == []
+        assert len(end_stale(connection, 0, message_id)) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_postgres_that_is_restarted_or_crashes_loses_and_doubles_nothing(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -197,20 +211,22 @@ def test_a_postgres_that_is_restarted_or_crashes_loses_and_doubles_nothing(
         wait_until_answering(server)
         migrate(server.url)
         message_id = str(uuid4())
-        with journal(monkeypatch, redis_url, server.url), answers.answer(message_id, USER) as a:
-            for n in range(2000):
-                a.emit("answer", {"n": n})
-                if n == 1000:
-                    os.kill(server.child.pid, number)
-                    wait_until(lambda: not server.child.running, "its end")
-                    monkeypatch.setattr(server_module, "free_port", lambda: port)
-                if n == 1200:
-                    server.launch()
-                    wait_until_answering(server)
+        with journal(monkeypatch, redis_url, server.url) as connection:
+            silent = begin_attempt(connection, USER, create_message(connection, USER)).message_id
+            with answers.answer(message_id, USER) as a:
+                for n in range(2000):
+                    a.emit("answer", {"n": n})
+                    if n == 1000:
+                        os.kill(server.child.pid, number)
+                        wait_until(lambda: not server.child.running, "its end")
+                        monkeypatch.setattr(server_module, "free_port", lambda: port)
+                    if n == 1200:
+                        server.launch()
+                        wait_until_answering(server)
+                        check_that_silence_counts_from_the_start(server.url, silent)
         with psycopg.connect(server.url, autocommit=True) as connection:
             assert numbers(events(connection, message_id)) == list(range(2000))
             assert kinds(connection, message_id)[-1] == "end"
-            assert end_stale(connection, STALE_SECONDS) == []
     finally:
         server.child.kill()
 
