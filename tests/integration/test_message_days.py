@@ -19,6 +19,7 @@ from shared.messages import begin_attempt
 from shared.settings import get_settings
 from shared.signals import messages_pruned
 from tests.commands import eventstream
+from tests.conftest import RunningPostgres
 from worker.retention import prune_messages, run_retention
 
 Connection = psycopg.Connection[Any]
@@ -236,6 +237,13 @@ def test_the_command_refuses_a_day_that_is_not_over(database_url: str) -> None:
     with eventstream("prune", "--before", "2999-01-01", DATABASE_URL=database_url) as command:
         assert command.wait() == 2
     assert "today in UTC" in command.output
+
+
+def test_the_command_says_what_postgres_lacks(postgres_server: RunningPostgres) -> None:
+    with eventstream("prune", DATABASE_URL=postgres_server.url) as command:
+        assert command.wait() == 1
+    assert "Postgres did not do it: " in command.output
+    assert "Traceback" not in command.output
 
 
 def test_a_message_is_read_in_one_partition_however_many_there_are(

@@ -66,6 +66,16 @@ def test_what_was_committed_is_not_written_again(connection: Connection) -> None
     assert journaled(connection, attempt) == list(range(5))
 
 
+def test_events_of_an_open_message_are_not_written_again(connection: Connection) -> None:
+    attempt = begun(connection)
+    first, second = part(attempt, range(5)), part(attempt, range(5, 8), 4)
+    append(connection, [first])
+    for once_more in (first, second, second):
+        (outcome,) = append(connection, [once_more])
+        assert (outcome.verdict, outcome.refused) == (Verdict.WRITTEN, ())
+    assert journaled(connection, attempt) == list(range(8))
+
+
 def test_a_statement_that_still_runs_is_not_overtaken(
     connection: Connection, database_url: str
 ) -> None:

@@ -257,3 +257,18 @@ def test_a_stale_message_ends_once_however_many_look(
         told = [one.message_id for found in pool.map(look, range(6)) for one in found]
     assert sorted(told) == sorted(messages)
     assert all(len(events(connection, message_id)) == 1 for message_id in messages)
+
+
+def test_who_looks_while_another_ends_a_message_neither_waits_nor_ends_it_again(
+    connection: Connection, database_url: str
+) -> None:
+    message_id = create_message(connection, "alice")
+    begin_attempt(connection, "alice", message_id)
+    wait_until(lambda: silent_for(connection, message_id) > STALE_SECONDS, "its silence")
+    connection.execute("SET statement_timeout = '5s'")
+    with psycopg.connect(database_url) as first:
+        assert len(end_stale(first, STALE_SECONDS)) == 1
+        assert end_stale(connection, STALE_SECONDS) == []
+        first.commit()
+    assert end_stale(connection, STALE_SECONDS) == []
+    assert len(events(connection, message_id)) == 1

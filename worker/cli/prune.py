@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import click
+import psycopg
 
 from shared.message_days import Pruned
 from worker.retention import run_retention
@@ -40,7 +41,10 @@ def prune(dry_run: bool, days: int | None, before: datetime | None) -> None:
 
     A day that holds an answer which is being written is kept. Days are those of UTC.
     """
-    pruned = run_retention(_before(days, before), dry_run=dry_run)
+    try:
+        pruned = run_retention(_before(days, before), dry_run=dry_run)
+    except psycopg.Error as error:
+        raise click.ClickException(f"Postgres did not do it: {error}") from error
     if pruned.is_elsewhere:
         raise click.ClickException("Another process is removing days just now.")
     _show(pruned, "would be removed" if dry_run else "removed")
