@@ -200,3 +200,11 @@ def close_pools() -> None:
     with _pools_lock:
         for key in [key for key in _pools if key[0] == os.getpid()]:
             _pools.pop(key).close()
+
+
+def _start_anew() -> None:
+    global _pools_lock
+    _pools_lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_start_anew)

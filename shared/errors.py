@@ -34,3 +34,27 @@ class PostgresUnavailable(EventStreamError):
 
 class MigrationError(EventStreamError):
     """The database schema can't be brought up to date."""
+
+
+class MalformedMessageId(EventStreamError):
+    """A message id is a UUID, such as 6f1c0b3e-8f0a-4d2b-9a57-3a1f0c5d7e21."""
+
+
+class MessageTaken(EventStreamError):
+    """There is a message of this id, and it is another user's."""
+
+
+class MessageFinished(EventStreamError):
+    """This answer is finished: an earlier attempt ended it, or nothing was heard of its writer."""
+
+
+class MessageGone(EventStreamError):
+    """This message was deleted: nothing more can be written to it."""
+
+
+class TakenOver(EventStreamError):
+    """This answer has another writer by now, or was ended as one whose writer is lost."""
+
+
+class Stopped(EventStreamError):
+    """This answer was asked to stop."""

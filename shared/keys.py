@@ -70,6 +70,11 @@ def relayed(user_id: str) -> str:
     return f"{topic(user_id)}:relayed"
 
 
+def message(message_id: str) -> str:
+    """The channel that announces a message's events."""
+    return f"message:{message_id}"
+
+
 def task_pointer(task_id: str) -> str:
     """Hint: the user, source and run of a bare task id."""
     return f"task:{task_id}"

@@ -35,6 +35,7 @@ class Page:
 
     `start` is the position that the entries follow: the cursor asked for, unless status says
     that what lies between is gone. `end` is the position after them, `frames` what to send.
+    `is_last` where nothing can follow on `end`.
     """
 
     status: Status
@@ -44,6 +45,17 @@ class Page:
     end: str
     frames: bytes
     more: bool
+    is_last: bool = False
+
+    @property
+    def notice(self) -> bytes:
+        """What a client is told first: that something is gone, and the position to go on from."""
+        if self.status is Status.OK:
+            return b""
+        if self.start == wire.BEFORE_FIRST:  # no client can have it as its cursor
+            return wire.truncated_frame(self.status, self.oldest_id, None)
+        notice = wire.truncated_frame(self.status, self.oldest_id, self.start)
+        return notice + wire.prime_frame(self.start)
 
     @property
     def last_id(self) -> str | None:
@@ -97,13 +109,13 @@ def page_of(cursor: str, limit: int, oldest: Rows, at_cursor: Rows, after: Rows)
 def _filled(status: Status, start: str, oldest_id: str, rows: Rows, limit: int) -> Page:
     frames = wire.event_frames(rows[:limit])
     if sum(map(len, frames)) > MOST_BYTES:
-        del frames[_how_many(frames) :]
+        del frames[how_many(frames) :]
     number = len(frames)
     end = rows[number - 1][0].decode() if number else start
     return Page(status, start, oldest_id, number, end, b"".join(frames), more=len(rows) > number)
 
 
-def _how_many(frames: Sequence[bytes]) -> int:
+def how_many(frames: Sequence[bytes]) -> int:
     """How many of the first frames are within the bytes of a page: at least one."""
     sizes = accumulate(map(len, frames))
     return max(1, sum(size <= MOST_BYTES for size in sizes))

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     ingest_redelivery_grace_seconds: NonNegativeInt | None = None
     upload_max_bytes: PositiveInt = 52_428_800
     upload_retention_seconds: NonNegativeInt = 604_800
+    message_events_retention_days: PositiveInt = 14
+    message_stale_seconds: PositiveInt = 90
+    chat_producer: str = Field(default="worker.chat.extractive:produce", pattern=r"^[\w.]+:\w+$")
+    chat_words_per_second: float = Field(default=12, gt=0)
+    message_prune_every_seconds: PositiveInt = 3600
     redis_url: str | None = Field(default=None, pattern=r"^(rediss?|unix)://")
     database_url: str | None = Field(default=None, pattern=r"^postgres(ql)?://")
     celery_broker_url: str | None = None
@@ -161,6 +166,7 @@ def _missing(variable: str, example: str) -> str:
 
 
 _TAKES = {
+    "chat_producer": "a function such as yourpackage.chat:produce",
     "auth_callable": "a callable such as yourpackage.auth:current_user",
     "cors_origins": "origins such as https://app.example.com, with commas between, or *",
     "jwt_secret_key": "at least 32 characters (RFC 7518, section 3.2)",

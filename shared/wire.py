@@ -1,4 +1,7 @@
-"""The wire format of Server-Sent Events: frames and cursors (WHATWG HTML, section 9.2)."""
+"""The wire format of Server-Sent Events: frames and cursors (WHATWG HTML, section 9.2).
+
+A cursor is a position in a journal: a Redis Stream id, or the sequence number of a message's event.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ KEEPALIVE = b": keepalive\n\n"
 PUSH_DISABLED = b": push_disabled\n\n"
 EXPIRED = b": token_expired\n\n"
 ENDED = b": ended\n\n"  # somebody asked for it
-ORIGIN = "0-0"  # the position before a journal's first entry
+POLLING = b": polling\n\n"  # no announcement can be heard: the journal is read every now and then
+ORIGIN = "0-0"  # the position before a user stream's first entry
+BEFORE_FIRST = "-1"  # the position before a message's first event
 
 # Reconnection times in ms, each jittered: in general, after a capped snapshot, when a server stops.
 RETRY_MS = (2000, 5000)
@@ -26,6 +31,8 @@ _EVENT = b'id: %b\ndata: {"id":"%b",%b\n\n'
 _CURSOR = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _LARGEST = 2**64 - 1
 LARGEST = f"{_LARGEST}-{_LARGEST}"  # the last position that there can be
+_SEQUENCE = re.compile(r"[0-9]{1,19}")
+_LARGEST_SEQUENCE = 2**63 - 1
 
 
 def parse_cursor(text: str | None) -> str | None:
@@ -47,10 +54,23 @@ def parse_cursor(text: str | None) -> str | None:
     return f"{ms}-{seq}"
 
 
+def parse_sequence(text: str | None) -> str | None:
+    """Returns the cursor of a message's journal, or None for an absent one (None or empty).
+
+    Raises:
+        MalformedCursor: the text is no sequence number.
+    """
+    if not text:
+        return None
+    if _SEQUENCE.fullmatch(text) is None or int(text) > _LARGEST_SEQUENCE:
+        raise MalformedCursor
+    return str(int(text))
+
+
 def cursor_key(cursor: str) -> tuple[int, int]:
-    """A well-formed cursor's place in the order of a stream."""
-    ms, _, seq = cursor.partition("-")
-    return int(ms), int(seq)
+    """A well-formed cursor's place in the order of its journal; that of `-1` is before all."""
+    number, _, seq = cursor.partition("-")
+    return int(number or -1), int(seq or 0)
 
 
 def retry_frame(low_ms: int, high_ms: int) -> bytes:
@@ -73,7 +93,15 @@ def event_frames(entries: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[bytes
     return [_EVENT % (entry_id, entry_id, fields[5][1:]) for entry_id, fields in entries]
 
 
-def truncated_frame(reason: str, oldest_retained_id: str | None, cursor: str) -> bytes:
-    """The notice that entries after a client's cursor are gone, or can't be proven present."""
+def message_frame(sequence_no: int, payload: bytes) -> bytes:
+    """The frame of one event of a message, live and replayed. `payload` is one line of JSON."""
+    return b"id: %d\ndata: %b\n\n" % (sequence_no, payload)
+
+
+def truncated_frame(reason: str, oldest_retained_id: str | None, cursor: str | None) -> bytes:
+    """The notice that entries after a client's cursor are gone, or can't be proven present.
+
+    `cursor` is where the stream goes on; None for a message, which begins anew.
+    """
     payload = {"reason": reason, "oldest_retained_id": oldest_retained_id, "cursor": cursor}
     return f"data: {to_json({'type': BACKLOG_TRUNCATED, 'payload': payload})}\n\n".encode()

@@ -101,6 +101,16 @@ class RunningPostgres:
     def pid(self) -> int:
         return self._server.child.pid
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Stops it for the block; it comes back on the same port."""
+        stop([self._server.child], _STOP_SECONDS)
+        try:
+            yield
+        finally:
+            self._server.launch(same_port=True)
+            wait_until_answering(self._server)
+
     def url_of(self, database: str) -> str:
         """The URL of one of its databases."""
         return self.url.rpartition("/")[0] + "/" + database

@@ -7,12 +7,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from shared.events import CATALOGUE
+from shared.message_events import MESSAGE_EVENTS
 from shared.schemas import event_schema
+from web.asyncapi import asyncapi
 from web.openapi import openapi
 
 DOCUMENT = "urn:openapi"
@@ -29,6 +31,15 @@ def _is_utc_moment(value: object) -> bool:
 def check_event(event: Mapping[str, Any]) -> None:
     """Raises ValidationError where a catalogued event is not as its schema has it."""
     _event_validator(event["type"]).validate(event)
+
+
+def check_message_event(event: Mapping[str, Any]) -> None:
+    """Raises ValidationError where an event of an answer is not as `/asyncapi.json` has it."""
+    name = event["type"] if event["type"] in MESSAGE_EVENTS else "application"
+    document = asyncapi("cookie")
+    schema = document["channels"]["messageEvents"]["messages"][name]["payload"]
+    references = {"components": document["components"]}
+    Draft7Validator({**schema, **references}).validate(event)
 
 
 def check_answer(method: str, path: str, status: int, content_type: str, body: Any) -> None:

@@ -69,14 +69,16 @@ class Reader:
 
 
 @contextmanager
-def watch(url: str, cursor: str | None = None, **headers: str) -> Iterator[Reader]:
-    """Opens `/api/events`, with a cursor in the header."""
+def watch(
+    url: str, cursor: str | None = None, *, path: str = "/api/events", **headers: str
+) -> Iterator[Reader]:
+    """Opens a stream, with a cursor in the header."""
     sent = dict(headers)
     if cursor is not None:
         sent["Last-Event-ID"] = cursor
     with (
         # Not to verify saves reading certificates, which takes longer than the rest.
         httpx.Client(timeout=DEADLINE_SECONDS, trust_env=False, verify=False) as client,
-        client.stream("GET", f"{url}/api/events", headers=sent) as response,
+        client.stream("GET", url + path, headers=sent) as response,
     ):
         yield Reader(response)

@@ -17,21 +17,19 @@ from typing import Any
 import redis
 
 from shared import keys
+from shared.encoding import now_iso, to_json
 from shared.errors import RedisUnavailable
-from shared.pages import Page, page_commands, page_of
 from shared.scripts import script
 from shared.settings import Settings
 from web.hub import Hub
 from web.link import Link, checked
 from web.refusal import Refusal
+from web.request import Request
 
 log = logging.getLogger(__name__)
 
 KEEPALIVES_PER_LEASE = 3
-MESSAGES = {
-    "connections": ("too_many_connections", "There are too many open streams already."),
-    "replays": ("too_many_replays", "There were too many replays. Please wait a little."),
-}
+LONGEST_AGENT = 200
 
 Observe = Callable[[str], None]
 
@@ -39,6 +37,25 @@ Observe = Callable[[str], None]
 def lease_ms(settings: Settings) -> int:
     """How long a place is kept without being renewed."""
     return math.ceil(settings.sse_keepalive_seconds * KEEPALIVES_PER_LEASE * 1000)
+
+
+def too_many_connections(seconds: int) -> Refusal:
+    """429: the user has as many open streams as there may be."""
+    message = "There are too many open streams already."
+    return Refusal(429, "too_many_connections", message, retry_after_seconds=seconds)
+
+
+def too_many_replays(seconds: int) -> Refusal:
+    """429: the user's budget is spent, until then."""
+    message = "There were too many replays. Please wait a little."
+    return Refusal(429, "too_many_replays", message, retry_after_seconds=seconds)
+
+
+def details(request: Request, **more: str) -> str:
+    """What is known of a connection at its start, as JSON."""
+    agent = request.headers.get("user-agent", "")[:LONGEST_AGENT]
+    known = {"since": now_iso(), "address": request.address, "user_agent": agent}
+    return to_json(known | more)
 
 
 class Place:
@@ -61,15 +78,16 @@ class Place:
         self._details = details
         self._taken = False
 
-    async def take(self, cursor: str | None, observe: Observe) -> str:
+    async def take(self, cursor: str | None, observe: Observe, at: str = "") -> str:
         """Takes the place, and charges a replay where there is a cursor.
 
         Args:
             cursor: a well-formed one, or None to begin at the journal's end.
-            observe: takes the journal's last id as the reply arrives.
+            observe: takes the user stream's last id as the reply arrives.
+            at: where it stands, to be shown to its user, if not at the cursor.
 
         Returns:
-            The journal's last id.
+            The user stream's last id.
 
         Raises:
             Refusal: 429, with the time after which to come back.
@@ -84,6 +102,7 @@ class Place:
             settings.events_replay_budget_window_seconds * 1000,
             cursor or "",
             self._details,
+            at,
         ]
         step_keys = [*self._keys(), keys.replay(self.user_id), keys.stream(self.user_id)]
 
@@ -91,8 +110,8 @@ class Place:
             verdict, answer = reply
             if verdict != b"ok":
                 self._taken = False
-                code, message = MESSAGES[verdict.decode()]
-                raise Refusal(429, code, message, retry_after_seconds=math.ceil(answer / 1000))
+                refuse = {b"connections": too_many_connections, b"replays": too_many_replays}
+                raise refuse[verdict](math.ceil(answer / 1000))
             last_id: str = answer.decode()
             observe(last_id)
             return last_id
@@ -108,7 +127,7 @@ class Place:
         Args:
             cursor: where it stands, to be shown to its user.
             lags: whether it is catching up.
-            observe: takes the journal's last id as the reply arrives.
+            observe: takes the user stream's last id as the reply arrives.
             is_over: called where somebody asked for the end of this connection.
         """
         settings = self._settings
@@ -149,20 +168,3 @@ class Place:
 
     def _keys(self) -> list[str]:
         return [keys.connections(self.user_id), keys.connection_details(self.user_id)]
-
-
-async def read_after(link: Link, user_id: str, cursor: str, limit: int, observe: Observe) -> Page:
-    """Reads at most `limit` entries, and 1 MiB, past a well-formed cursor, at one moment.
-
-    Raises:
-        RedisUnavailable: Redis did not answer.
-    """
-
-    def arrive(answers: list[Any]) -> Page:
-        page = page_of(cursor, limit, *answers)
-        if page.last_id is not None:
-            observe(page.last_id)
-        return page
-
-    async with link.pages:
-        return await link.transaction(page_commands(user_id, cursor, limit), arrive)

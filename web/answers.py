@@ -5,13 +5,22 @@ The views build theirs as plain dicts; tests hold them to these classes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.payloads import Cursor, Moment
 from shared.run_states import RunState
 from shared.search import Hit
+
+MessageId = Annotated[str, Field(description="The answer's id, a UUID.")]
+MessageCursor = Annotated[
+    str,
+    Field(
+        pattern="^[0-9]*$",
+        description="A position in the answer's events: the last one's number, empty before all.",
+    ),
+]
 
 
 class Success(BaseModel):
@@ -60,6 +69,32 @@ class SearchResults(Success):
     hits: list[Hit] = Field(description="Chunks of the user's own sources.")
 
 
+class QuestionAccepted(Success):
+    """A worker will answer the question."""
+
+    message_id: MessageId
+    cursor: MessageCursor
+
+
+class Message(Success):
+    """An answer as it stands."""
+
+    message_id: MessageId
+    status: Literal["waiting", "writing", "finished", "stopped", "failed"] = Field(
+        description="`waiting` for a writer, or how it ended."
+    )
+    cursor: MessageCursor
+    created_at: Moment = Field(description="When it was asked for, in UTC.")
+    finished_at: Moment | None = Field(description="When it ended, in UTC.")
+    error: str | None = Field(description="Why it failed, a code for programs.")
+
+
+class MessageText(Message):
+    """An answer as it stands, with its text."""
+
+    text: str = Field(description="Its text so far, up to the cursor.")
+
+
 class Ticket(Success):
     """A key to one stream, for clients that can send no header."""
 
@@ -75,8 +110,12 @@ class Connection(BaseModel):
     since: Moment = Field(description="When it was opened, in UTC.")
     address: str = Field(description="The client's, as far as the server knows it.")
     user_agent: str = Field(description="What the client says that it is.")
-    cursor: Cursor = Field(description="How far it has got.")
+    cursor: str = Field(
+        pattern="^([0-9]+-[0-9]+|-1|[0-9]+)$",
+        description="How far it has got; of a message, a sequence number, -1 for none.",
+    )
     lagging: bool = Field(description="Whether it is behind the stream's end.")
+    message_id: str = Field(default="", description="The message that it is of, where it is.")
 
 
 class Connections(Success):

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
-from web.api import connections, documents, events, health, search, sources, tickets
+from web.api import connections, documents, events, health, messages, search, sources, tickets
 from web.api.user import flask_request
 from web.auth import authenticator
 from web.cors import check_write, cors_headers, is_preflight
@@ -25,7 +25,7 @@ from web.stopping import before_stop
 
 STATIC = Path(__file__).parent / "static"
 MOST_FORM_PARTS = 10_000
-BLUEPRINTS = (events, tickets, connections, sources, search, health, documents)
+BLUEPRINTS = (events, messages, tickets, connections, sources, search, health, documents)
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -19,7 +19,7 @@ from web.refusal import Refusal
 from web.request import Request
 from web.request_body import ClientGone, Receive, RequestBody, most_bytes, over_limit
 from web.stopping import before_stop
-from web.stream import open_user_events, refuse
+from web.stream import open_stream, refuse
 
 Scope = dict[str, Any]
 
@@ -44,10 +44,10 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        if request.path != "/api/events" or request.method != "GET":
+        if not request.opens_stream:
             await self._page(request, scope, receive, send)
             return
-        reader = await open_user_events(self._ready(), request, send)
+        reader = await open_stream(self._ready(), request, send)
         del request  # ten thousand streams are idle: each keeps what it needs
         if reader is not None:
             await reader.serve(receive)

@@ -17,7 +17,7 @@ class Connection:
     """One open stream.
 
     `since` is an ISO 8601 time and `address` the client's. `cursor` and `lagging` are as of the
-    last renewal of its lease.
+    last renewal of its lease. `message_id` where it is a message's stream.
     """
 
     id: str
@@ -26,6 +26,7 @@ class Connection:
     user_agent: str
     cursor: str
     lagging: bool
+    message_id: str | None = None
 
 
 def list_connections(user_id: str) -> list[Connection]:

@@ -69,5 +69,4 @@ class Credentials:
 
 def _ticket(request: Request) -> str | None:
     """The ticket in the address, where one is taken: to open the stream, and for nothing else."""
-    opens_stream = request.method == "GET" and request.path == "/api/events"
-    return (request.query.get("ticket") or None) if opens_stream else None
+    return (request.query.get("ticket") or None) if request.opens_stream else None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 from shared import wire
 from shared.pages import Page, most_entries
 from shared.settings import Settings
-from web.admission import Place, read_after
-from web.hub import Hub, Topic
+from web.hub import Hub
 from web.merge import Merge
+from web.message_table import MessageTable
+from web.message_watch import MessageWatch
+from web.postgres import Postgres
 from web.servers import OneServer, Servers
 from web.shards import Shards
+from web.topic import Topic
 from web.wheel import Timed, Wheel
 
 TICKS_PER_KEEPALIVE = 20
@@ -28,7 +32,11 @@ class Delivery:
         self.keepalive_seconds = settings.sse_keepalive_seconds
         self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
-        self.hub = Hub(partial(_servers, settings))
+        self.hub = Hub(partial(_servers, settings), settings.enable_sse_push)
+        self._postgres = Postgres(settings)
+        self.messages = MessageTable(settings, self.hub, self._postgres)
+        self.message_watch = MessageWatch(self.hub, self.messages, self.keepalive_seconds)
+        self.open_here: Counter[str] = Counter()  # message streams by user
         tick_seconds = min(self.keepalive_seconds / TICKS_PER_KEEPALIVE, LONGEST_TICK_SECONDS)
         self._wheel = Wheel(tick_seconds)
 
@@ -36,10 +44,10 @@ class Delivery:
         """Has a reader do what is due at a time, and from then on."""
         self._wheel.add(reader, when)
 
-    async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
-        """The next page of a user's stream; see `admission.read_after`."""
+    async def read_after(self, merge: Merge, topic: Topic) -> Page:
+        """The next page of a reader's journal; raises as `Journal` says."""
         limit = merge.want(self._page_entries)
-        return await read_after(place.link, place.user_id, merge.position, limit, topic.observe)
+        return await topic.journal.read_after(merge.position, limit, topic)
 
     def drain(self) -> None:
         """Ends every stream, each with a jittered `retry:`, and takes no new one."""
@@ -49,8 +57,10 @@ class Delivery:
                 reader.end(wire.retry_frame(*wire.RETRY_DRAINED_MS))
 
     async def aclose(self) -> None:
-        """Ends the links to Redis."""
+        """Ends the links to Redis and the connections to Postgres."""
         self._wheel.stop()
+        await self.message_watch.aclose()
+        await self._postgres.aclose()
         await self.hub.aclose()
 
 

@@ -84,6 +84,18 @@ def send_run(ref: RunRef, task_name: str, arguments: dict[str, Any], outcome: Ou
         raise
 
 
+def send_task(task_name: str, arguments: dict[str, Any]) -> None:
+    """Publishes a task that is of no run.
+
+    Raises:
+        Refusal: 503, the broker did not take the message.
+    """
+    try:
+        _celery().send_task(task_name, kwargs=arguments)
+    except _BROKER_AWAY as error:
+        raise unavailable("The task queue") from error
+
+
 def not_sent(ref: RunRef) -> None:
     """Ends a run that no worker will hear of; later, where Redis is away."""
     submit(ref, Failed(task=ref.final, error=NOT_SENT))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from shared.questions import LONGEST_QUESTION
 from web import answers
 
 NO_AUTH: tuple[str, ...] = ()
@@ -29,8 +30,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method of one path. `form` has the JSON Schema of each field of a multipart body.
+    """One method of one path.
 
+    `form` has the JSON Schema of each field of a multipart body, `json` of each member of one.
     `body` is the class of the JSON answer, or the media type and a sentence of another one.
     `refusals` has the codes of each status; none where they are not fixed.
     """
@@ -44,6 +46,7 @@ class Endpoint:
     security: tuple[str, ...] = SIGNED_IN
     parameters: tuple[Parameter, ...] = ()
     form: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    json: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     refusals: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -64,6 +67,28 @@ USER_EVENTS = Endpoint(
     security=(*SIGNED_IN, "ticket"),
     parameters=(LAST_EVENT_ID, LAST_EVENT_ID_QUERY),
     refusals={**OURS, 429: ("too_many_connections", "too_many_replays")},
+)
+MESSAGE_ID = Parameter("message_id", "path", "The answer's id, a UUID.")
+LAST_SEQUENCE = Parameter(
+    "Last-Event-ID",
+    "header",
+    "The number of the last event that was seen: what came after it is sent. Empty counts as "
+    "absent: everything is sent.",
+)
+MESSAGE_EVENTS = Endpoint(
+    method="get",
+    path="/api/messages/{message_id}/events",
+    name="watchAnswer",
+    summary="An answer's events from a cursor, then live until it ends",
+    body=("text/event-stream", "Server-Sent Events; `/asyncapi.json` describes each."),
+    security=(*SIGNED_IN, "ticket"),
+    parameters=(MESSAGE_ID, LAST_SEQUENCE, LAST_EVENT_ID_QUERY),
+    refusals={
+        **OURS,
+        400: ("bad_message_id",),
+        404: ("not_found",),
+        429: ("too_many_connections",),
+    },
 )
 SOURCE_ID = Parameter("source_id", "path", "The source.")
 IDEMPOTENCY_KEY = Parameter(
@@ -148,6 +173,40 @@ ENDPOINTS = (
         parameters=(Parameter("q", "query", 'Words, `"phrases"`, `or` and `-not`.'),),
         refusals=OURS,
     ),
+    Endpoint(
+        method="post",
+        path="/api/messages",
+        name="ask",
+        summary="Have a question answered from the user's own sources",
+        body=answers.QuestionAccepted,
+        status=202,
+        json={"question": {"type": "string", "minLength": 1, "maxLength": LONGEST_QUESTION}},
+        refusals={
+            **OUR_WRITES,
+            400: ("no_question", "bad_question"),
+            404: ("not_found",),
+            413: ("too_large",),
+        },
+    ),
+    Endpoint(
+        method="get",
+        path="/api/messages/{message_id}",
+        name="getAnswer",
+        summary="An answer as it stands, with its text so far",
+        body=answers.MessageText,
+        parameters=(MESSAGE_ID,),
+        refusals={**OURS, 400: ("bad_message_id",), 404: ("not_found",)},
+    ),
+    Endpoint(
+        method="delete",
+        path="/api/messages/{message_id}",
+        name="stopAnswer",
+        summary="Have an answer stopped; one that is over stays as it is",
+        body=answers.Message,
+        parameters=(MESSAGE_ID,),
+        refusals={**OUR_WRITES, 400: ("bad_message_id",), 404: ("not_found",)},
+    ),
+    MESSAGE_EVENTS,
     USER_EVENTS,
     Endpoint(
         method="post",

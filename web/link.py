@@ -137,6 +137,17 @@ class Link:
         """Sends a command whose reply nobody needs; while the link is down, nothing."""
         self._send(command, _ignore)
 
+    async def ping(self) -> None:
+        """Returns once all that was sent has arrived: subscriptions stand.
+
+        Raises:
+            RedisUnavailable: Redis can't be reached, or can't do this just now.
+        """
+        await self._until_up()
+        answer: asyncio.Future[None] = self._loop.create_future()
+        self._send(("PING",), partial(_settle, answer, lambda _: None))
+        await answer
+
     def push(self, *command: str) -> None:
         """Sends a subscription to channels, or its end; while the link is down, nothing."""
         if self._resp is not None:

@@ -7,14 +7,16 @@ to be the tail's. Any doubt sends it back to the journal, from its own position.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from enum import Enum, auto
 from typing import Any, Generic, Protocol, TypeVar
 
 from shared import wire
-from shared.pages import Page, Status
+from shared.pages import Page
 
 RECENT_BYTES = 256 * 1024
+NO_CAP = sys.maxsize
 
 
 class State(Enum):
@@ -23,7 +25,7 @@ class State(Enum):
     CATCHING_UP = auto()  # the page after its position
     LEVEL = auto()  # to join the tail, which may be a little further by now
     LIVE = auto()  # nothing: its position is the tail's, and moves with it
-    ENDED = auto()  # nothing: it is over, or a capped snapshot ended with entries remaining
+    ENDED = auto()  # nothing: it or the journal is over, or a capped snapshot was not all
 
 
 class Merge:
@@ -32,7 +34,7 @@ class Merge:
     Args:
         position: a well-formed cursor.
         cap: the most entries in the first snapshot; later ones, which close gaps, are not capped.
-            None where there is no first snapshot.
+            None where there is no first snapshot, `NO_CAP` where it may be of any length.
     """
 
     __slots__ = ("_first_left", "_position", "_tail", "state")
@@ -54,20 +56,16 @@ class Merge:
 
     def page(self, page: Page) -> bytes:
         """Takes the page that was read after `position`; returns the frames to send."""
-        notice = b""
-        if page.status is not Status.OK:
-            notice = wire.truncated_frame(page.status, page.oldest_id, page.start)
-            notice += wire.prime_frame(page.start)
         self._position = page.end
         if self._first_left is not None:
             self._first_left -= page.number
         if not page.more:
             self._first_left = None
             if self.state is not State.ENDED:
-                self.state = State.LEVEL
+                self.state = State.ENDED if page.is_last else State.LEVEL
         elif self._first_left is not None and self._first_left <= 0:
             self.state = State.ENDED
-        return notice + page.frames
+        return page.notice + page.frames
 
     def leave(self, state: State) -> None:
         """Keeps the position of the tail that it was live on, and needs something else next."""
@@ -115,6 +113,11 @@ class Tail(Generic[R]):
         self._recent: deque[tuple[str, bytes]] | None = None  # (id before it, frame)
         self._recent_bytes = 0
 
+    @property
+    def position(self) -> str:
+        """The position that announcements have reached, '' where it is not known."""
+        return self._position
+
     def announce(self, prev: str, entry_id: str, frame: bytes) -> list[R]:
         """Takes a live entry; returns the readers that are sent back to the journal by a gap."""
         if prev == self._position:
@@ -133,6 +136,15 @@ class Tail(Generic[R]):
         Returns the readers that are sent back to the journal: something was not announced.
         """
         return [] if last_id == self._position else self._move(last_id)
+
+    def reach(self, last_id: str) -> list[R]:
+        """Takes a last id of some moment, in no order with the announcements: it may be old.
+
+        Returns the readers that are sent back to the journal: something was not announced yet.
+        """
+        if self._position and wire.cursor_key(last_id) <= wire.cursor_key(self._position):
+            return []
+        return self._move(last_id)
 
     def lose(self) -> list[R]:
         """Announcements may be missed from here on; returns the readers that are sent back."""

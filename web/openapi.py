@@ -81,6 +81,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             "required": True,
             "content": {"multipart/form-data": {"schema": form}},
         }
+    if endpoint.json:
+        body = {"type": "object", "properties": endpoint.json, "required": [*endpoint.json]}
+        described["requestBody"] = {"required": True, "content": _json(body)}
     return described
 
 

@@ -23,7 +23,7 @@ from web.delivery import Delivery
 from web.pipe import Pipe
 from web.reader import END_SECONDS
 from web.request import Request
-from web.stream import open_user_events
+from web.stream import open_stream
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Answer:
     body: Pipe
 
 
-def answer_user_events(request: Request, connection: socket.socket | None) -> Answer:
-    """Starts the driver for `GET /api/events` and returns as soon as its headers are known.
+def answer_stream(request: Request, connection: socket.socket | None) -> Answer:
+    """Starts the driver for a request that opens a stream; returns once its headers are known.
 
     Args:
         request: the client's.
@@ -76,7 +76,7 @@ def drain() -> None:
 async def _drive(delivery: Delivery, request: Request, pipe: Pipe) -> None:
     try:
         with pipe.watched():
-            reader = await open_user_events(delivery, request, pipe.send)
+            reader = await open_stream(delivery, request, pipe.send)
             if reader is not None:
                 await reader.serve(pipe.receive)
     except Exception:  # the task's edge: once there are headers, nobody asks how it ended

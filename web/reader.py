@@ -11,24 +11,38 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from shared import wire
-from shared.errors import RedisUnavailable
-from web.admission import Place
+from shared.errors import PostgresUnavailable, RedisUnavailable
 from web.delivery import Delivery
-from web.hub import Topic
 from web.merge import Merge, State
 from web.outlet import Message, Outlet, body
+from web.topic import Topic
 
 log = logging.getLogger(__name__)
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Observe = Callable[[str], None]
 
 KEEPALIVE = body(wire.KEEPALIVE)
 END_SECONDS = 1.0  # for the last words to a client
-AGAIN_SECONDS = (0.3, 1.5)
+
+
+class Lease(Protocol):
+    """A connection's place among those of its user, taken."""
+
+    @property
+    def id(self) -> str:
+        """The connection's id."""
+
+    def renew(
+        self, cursor: str, *, lags: bool, observe: Observe, is_over: Callable[[], None]
+    ) -> None:
+        """Keeps it, without waiting; see `Place.renew`."""
+
+    def give_back(self) -> None:
+        """Gives it back at once."""
 
 
 class Reader:
@@ -36,7 +50,7 @@ class Reader:
 
     Args:
         delivery: what all streams of the loop share.
-        topic: the user's, in which an interest is held; given back at the end.
+        topic: its journal's, in which an interest is held; given back at the end.
         place: its place among the user's connections, taken; given back at the end.
         outlet: a response that has begun.
         merge: where it stands, once it has got `first`.
@@ -64,7 +78,7 @@ class Reader:
         self,
         delivery: Delivery,
         topic: Topic,
-        place: Place,
+        place: Lease,
         outlet: Outlet,
         merge: Merge,
         first: bytes,
@@ -199,7 +213,7 @@ class Reader:
                 case State.LIVE:
                     return
                 case State.ENDED:
-                    self._last_words = wire.retry_frame(*wire.RETRY_CAPPED_MS)
+                    self._last_words = self._topic.journal.last_words()
                     break
                 case State.LEVEL:
                     frames = self._topic.join(self)
@@ -213,26 +227,16 @@ class Reader:
 
     async def _next_page(self) -> bytes:
         try:
-            page = await self._delivery.read_after(self.place, self.merge, self._topic)
-        except RedisUnavailable:
-            await self._wait_for_redis()
+            page = await self._delivery.read_after(self.merge, self._topic)
+        except (RedisUnavailable, PostgresUnavailable):
+            await self._wait_for_journal()
             return b""
         return self.merge.page(page)
 
-    async def _wait_for_redis(self) -> None:
+    async def _wait_for_journal(self) -> None:
         """The cursor stays, and the client hears every now and then that the stream lives."""
-        try:
-            is_up = self.place.link.up
-        except RedisUnavailable:
-            is_up = None  # its shard is not known
-        if is_up is None or is_up.is_set():  # it refuses, as while it loads its data
-            await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
-        else:  # thousands may wait here: none of them looks before there is something to do
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(
-                    self._silent_since + self._delivery.keepalive_seconds
-                ):
-                    await is_up.wait()
+        keepalive_at = self._silent_since + self._delivery.keepalive_seconds
+        await self._topic.journal.until_up(keepalive_at)
         if self._delivery.now() >= self._silent_since + self._delivery.keepalive_seconds:
             await self._write(self._outlet.write(wire.KEEPALIVE))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.encoding import to_json
-from shared.errors import EventStreamError
+from shared.errors import EventStreamError, MalformedMessageId
 
 TRY_AGAIN_SECONDS = 2
 
@@ -44,6 +44,16 @@ def unavailable(what: str) -> Refusal:
 def internal_error() -> Refusal:
     """500: a fault of ours, or of a server that we asked."""
     return Refusal(500, "internal_server_error", "Something went wrong here. It has been logged.")
+
+
+def bad_message_id() -> Refusal:
+    """400: what should be the id of a message is none."""
+    return Refusal(400, "bad_message_id", str(MalformedMessageId()))
+
+
+def no_such_message() -> Refusal:
+    """404: whether it is another user's is not told."""
+    return Refusal(404, "not_found", "There is no such message.")
 
 
 def too_large(limit_bytes: int) -> Refusal:

@@ -1,4 +1,4 @@
-"""`GET /api/events` for both faces: who is asking, a place, the first page, then a reader.
+"""Every stream of events, for both faces: who is asking, a place, the first page, then a reader.
 
 Every refusal happens here, as a status code, before the stream opens. Connecting and recovering
 are one path from there on: `web/reader.py`.
@@ -10,20 +10,21 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
-from shared import keys, wire
-from shared.encoding import now_iso, to_json
-from shared.errors import MalformedCursor, RedisUnavailable
-from web.admission import Place
+from shared import wire
+from shared.errors import PostgresUnavailable, RedisUnavailable
+from web import message_channel, user_channel
 from web.auth import Identity, authenticator
 from web.cors import cors_headers
 from web.delivery import Delivery
-from web.hub import Topic
+from web.journal import Journal
 from web.merge import Merge
 from web.outlet import Outlet, Send
-from web.reader import Reader
+from web.reader import Lease, Reader
 from web.refusal import Refusal, internal_error, unavailable
 from web.request import Request
+from web.topic import Topic
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,25 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
-LONGEST_AGENT = 200
 
 
-async def open_user_events(delivery: Delivery, request: Request, send: Send) -> Reader | None:
-    """Begins the answer to `GET /api/events`.
+class Channel(Protocol):
+    """What one request asks to read, and the way in."""
+
+    @property
+    def journal(self) -> Journal:
+        """What is read."""
+
+    @property
+    def place(self) -> Lease:
+        """Its place among the user's connections, which `begin` takes."""
+
+    async def begin(self, topic: Topic) -> tuple[Merge, bytes]:
+        """Where the client stands, and what it gets first; raises what refuses it."""
+
+
+async def open_stream(delivery: Delivery, request: Request, send: Send) -> Reader | None:
+    """Begins the answer to a request that `Request.opens_stream`.
 
     Returns:
         The reader to be served; None where the request has been answered otherwise.
@@ -48,15 +63,18 @@ async def open_user_events(delivery: Delivery, request: Request, send: Send) -> 
         headers |= identity.headers
         if delivery.draining:
             raise unavailable("The server")
-        if not delivery.settings.enable_sse_push:
+        channel = await _channel(delivery, request, identity)
+        if channel is None:
             await outlet.start(200, HEADERS | headers)
             await outlet.finish(wire.PUSH_DISABLED)
             return None
-        return await _open(delivery, request, identity, outlet, headers)
+        return await _open(delivery, identity, channel, outlet, headers)
     except Refusal as refusal:
         await refuse(outlet, refusal, headers)
     except RedisUnavailable:
         await refuse(outlet, unavailable("The event stream"), headers)
+    except PostgresUnavailable:
+        await refuse(outlet, unavailable("Postgres"), headers)
     except Exception:  # the request's edge
         if outlet.has_begun:
             raise
@@ -72,26 +90,34 @@ async def refuse(outlet: Outlet, refusal: Refusal, headers: Mapping[str, str]) -
     await outlet.finish(refusal.body.encode())
 
 
+async def _channel(delivery: Delivery, request: Request, identity: Identity) -> Channel | None:
+    """What the request is for; None where it is turned off instance-wide."""
+    if request.message_id is not None:
+        return await message_channel.find(delivery, request, identity)
+    if not delivery.settings.enable_sse_push:
+        return None
+    return await user_channel.find(delivery, request, identity)
+
+
 async def _open(
     delivery: Delivery,
-    request: Request,
     identity: Identity,
+    channel: Channel,
     outlet: Outlet,
     headers: Mapping[str, str],
 ) -> Reader:
-    await delivery.hub.ready()
     # Subscribed before anything is read: what comes after the page is announced.
-    topic = delivery.hub.enter(keys.topic(identity.user_id))
-    place = Place(delivery.hub, delivery.settings, identity.user_id, _details(request))
+    topic = delivery.hub.enter(channel.journal)
     try:
-        merge, frames = await _begin(delivery, request, topic, place)
+        merge, frames = await channel.begin(topic)
         if delivery.draining:
             raise unavailable("The server")
         await outlet.start(200, {**HEADERS, **headers}, is_last=True)
         first = wire.retry_frame(*wire.RETRY_MS) + wire.CONNECTED + frames
-        return Reader(delivery, topic, place, outlet, merge, first, _end_of(identity, delivery))
+        ends_at = _end_of(identity, delivery)
+        return Reader(delivery, topic, channel.place, outlet, merge, first, ends_at)
     except BaseException:
-        place.give_back()
+        channel.place.give_back()
         delivery.hub.leave(topic)
         raise
 
@@ -101,28 +127,3 @@ def _end_of(identity: Identity, delivery: Delivery) -> float:
     if identity.expires_at is None:
         return math.inf
     return delivery.now() + identity.expires_at - time.time()
-
-
-async def _begin(
-    delivery: Delivery, request: Request, topic: Topic, place: Place
-) -> tuple[Merge, bytes]:
-    """Where the client stands, and what it gets first."""
-    cap = delivery.settings.events_replay_max_per_request
-    text = request.headers.get("last-event-id") or request.query.get("last_event_id")
-    malformed = False
-    try:
-        cursor = wire.parse_cursor(text)
-    except MalformedCursor:
-        cursor, malformed = None, True
-    last_id = await place.take(cursor, topic.observe)
-    if cursor is None:
-        notice = wire.truncated_frame("malformed_cursor", None, last_id) if malformed else b""
-        return Merge(last_id, None), notice + wire.prime_frame(last_id)
-    merge = Merge(cursor, cap)
-    page = await delivery.read_after(place, merge, topic)
-    return merge, merge.page(page)
-
-
-def _details(request: Request) -> str:
-    agent = request.headers.get("user-agent", "")[:LONGEST_AGENT]
-    return to_json({"since": now_iso(), "address": request.address, "user_agent": agent})

@@ -9,9 +9,11 @@ from celery import Celery, _state, signals
 
 from shared.errors import SettingsError
 from shared.settings import get_settings
+from worker.chat.question import load_producer
 from worker.lifecycle import install
 from worker.relay import install_relay
 
+OWN_TASKS = ("worker.documents.tasks", "worker.chat.tasks", "worker.retention")
 VISIBILITY_TIMEOUT_SECONDS = 3600
 SOFT_SHUTDOWN_SECONDS = 10
 SWEEP_EVERY_SECONDS = 60
@@ -25,7 +27,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,  # servers may come up later
         "result_backend": settings.result_backend,  # chords and the reaper need one
         "result_expires": 86_400,  # longer than a redelivery takes, after which the reaper asks
-        "include": ["worker.documents.tasks", *settings.worker_import_names],
+        "include": [*OWN_TASKS, *settings.worker_import_names],
         # A killed worker's message comes again; INGEST_MAX_DELIVERIES ends a deadly one.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -51,6 +53,11 @@ def configuration() -> dict[str, Any]:
                 "schedule": SWEEP_EVERY_SECONDS,
                 "options": {"expires": SWEEP_EVERY_SECONDS},
             },
+            "prune-messages": {
+                "task": "worker.retention.prune_messages",
+                "schedule": settings.message_prune_every_seconds,
+                "options": {"expires": settings.message_prune_every_seconds},
+            },
         },
     }
 
@@ -72,10 +79,21 @@ def require_settings(sender: Any = None, instance: Any = None, **_: Any) -> None
         sys.exit(f"error: {error}")
 
 
+def require_producer(instance: Any = None, **_: Any) -> None:
+    """Ends a worker whose producer of answers can't be had, before it takes a question."""
+    if getattr(instance, "app", app) is not app:
+        return
+    try:
+        load_producer(get_settings().chat_producer)
+    except SettingsError as error:
+        sys.exit(f"error: {error}")
+
+
 # Where a team's own application came first, it stays the current one: its tasks are its own.
 app = Celery("worker", set_as_current=getattr(_state, "_tls").current_app is None)  # noqa: B009
 app.add_defaults(configuration)
 install(app)
 install_relay(app)
 signals.celeryd_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")
+signals.celeryd_init.connect(require_producer, weak=False, dispatch_uid="eventstream-producer")
 signals.beat_init.connect(require_settings, weak=False, dispatch_uid="eventstream-settings")

@@ -23,6 +23,7 @@ from shared.facts import (
     Passed,
     Revoked,
 )
+from shared.message_flusher import close_flusher
 from shared.outbox import outbox
 from shared.runs import RunRef, run_of_task, submit
 from worker import outcomes, redelivery
@@ -208,3 +209,4 @@ def on_internal_error(
 def on_process_shutdown(**_: Any) -> None:
     """worker_process_shutdown, worker_shutdown: what waits gets its last chance."""
     outbox().close()
+    close_flusher()

@@ -23,6 +23,7 @@ from shared.runs import TERMINAL, Outcome, RunRef, lapse, submit
 from shared.settings import get_settings
 from shared.steps import reachable_redis
 from worker.failures import describe
+from worker.message_reaper import MessageReaper
 from worker.results import Results
 
 REAP_EVERY_SECONDS = 10
@@ -145,7 +146,7 @@ def _was_sent(ref: RunRef, task: str) -> bool:
 
 
 class ReaperThread:
-    """Runs a reaper in the beat process of one application, once."""
+    """Runs the reapers in the beat process of one application, once."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -156,5 +157,7 @@ class ReaperThread:
         if sender.app is not self._app or self._process == os.getpid():
             return
         self._process = os.getpid()
-        reaper = Reaper(self._app)
-        threading.Thread(target=reaper.run, name="eventstream-reaper", daemon=True).start()
+        for name, reaper in (("runs", Reaper(self._app)), ("messages", MessageReaper())):
+            threading.Thread(
+                target=reaper.run, name=f"eventstream-reaper-{name}", daemon=True
+            ).start()

@@ -7,7 +7,8 @@
 --       3 replay (counter)  4 user stream
 -- ARGV  1 connection id  2 lease ms  3 most connections, 0 for any number
 --       4 most replays in a window, 0 for any number  5 window ms
---       6 cursor, '' for none: nothing is replayed  7 details as JSON
+--       6 cursor, '' for none: nothing is charged  7 details as JSON
+--       8 where it stands, if not at its cursor, or else at the end
 -- Returns {'ok', the stream's last id}, {'connections', ms until a lease may end} or
 -- {'replays', ms until the window ends}. A refusal charges nothing and renews nothing. The window
 -- is fixed: it begins with its first replay.
@@ -32,6 +33,7 @@ if cursor ~= '' and budget > 0 then
   if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], ARGV[5]) end
 end
 local last = last_id(KEYS[4])
-local at = (cursor == '' and last or cursor) .. ' 0'
-hold_lease(KEYS[1], KEYS[2], id, now + lease, lease, ARGV[7], at)
+local at = ARGV[8] or ''
+if at == '' then at = cursor == '' and last or cursor end
+hold_lease(KEYS[1], KEYS[2], id, now + lease, lease, ARGV[7], at .. ' 0')
 return {'ok', last}

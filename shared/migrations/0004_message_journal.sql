@@ -58,3 +58,16 @@ BEGIN
 END
 $$;
 SELECT make_message_day((now() AT TIME ZONE 'UTC')::date + ahead) FROM generate_series(0, 2) ahead;
+
+-- What each pruning removed, for whoever looks after the database.
+CREATE TABLE message_prunings (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    ran_at   timestamptz NOT NULL DEFAULT now(),
+    before   date NOT NULL, -- days before this one were to go
+    removed  date[] NOT NULL,
+    kept     date[] NOT NULL, -- with an answer that is being written, or in somebody's use
+    messages bigint NOT NULL,
+    events   bigint NOT NULL,
+    bytes    bigint NOT NULL,
+    seconds  double precision NOT NULL
+);

@@ -31,7 +31,7 @@ from tests.sse import Reader, watch
 from web.delivery import Delivery
 from web.outlet import Message
 from web.request import Request
-from web.stream import open_user_events
+from web.stream import open_stream
 
 USER = "local"
 FACES = ["asgi", "wsgi", "gunicorn-asgi", "gunicorn-wsgi"]
@@ -200,7 +200,7 @@ def test_a_stream_that_begins_at_that_very_moment_ends_too(client: redis.Redis) 
             if message["type"] == "http.response.start":
                 delivery.drain()
 
-        reader = await open_user_events(delivery, Request({"host": "localhost"}), send)
+        reader = await open_stream(delivery, Request({"host": "localhost"}), send)
         assert reader is not None
         async with asyncio.timeout(ENDED_SECONDS):
             await reader.serve(asyncio.Queue[Message]().get)  # the client stays

@@ -26,7 +26,7 @@ from web import portal
 from web.delivery import Delivery
 from web.outlet import Message
 from web.request import Request
-from web.stream import open_user_events
+from web.stream import open_stream
 
 USER = "local"
 LARGE = "x" * 15_000
@@ -178,7 +178,7 @@ def test_a_slow_client_is_given_time_for_the_end_of_a_capped_snapshot_too(
             return {"type": "http.disconnect"}
 
         delivery = Delivery(get_settings())
-        reader = await open_user_events(delivery, capped_request, send)
+        reader = await open_stream(delivery, capped_request, send)
         assert reader is not None
         async with asyncio.timeout(10):
             await reader.serve(receive)
@@ -195,7 +195,7 @@ def test_a_thread_that_is_stuck_behind_the_end_of_a_capped_snapshot_is_freed(
     monkeypatch.setattr(portal, "_loops", {})
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        answer = portal.answer_user_events(capped_request, ours)
+        answer = portal.answer_stream(capped_request, ours)
         assert answer.status == 200
         theirs.settimeout(10)
         assert theirs.recv(1) == b"", "cut, though nobody takes what waits in the pipe"

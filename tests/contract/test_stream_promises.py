@@ -26,8 +26,9 @@ from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import watch
-from web.admission import read_after
 from web.delivery import Delivery
+from web.topic import Topic
+from web.user_journal import UserJournal
 
 USER = "local"
 NO_LIMITS = {"SSE_MAX_CONCURRENT_PER_USER": "0", "EVENTS_REPLAY_BUDGET_REQUESTS_PER_WINDOW": "0"}
@@ -184,11 +185,12 @@ def test_whether_a_cursor_stands_is_checked_in_the_step_that_reads(client: redis
 
     async def read() -> int:
         delivery = Delivery(get_settings())
-        link = delivery.hub.link(keys.topic(USER))
+        journal = UserJournal(delivery.hub, USER)
+        tip = Topic(journal)
         followed = 0
         for _ in range(1000):
-            oldest = await read_after(link, USER, "0-0", 1, lambda _: None)
-            page = await read_after(link, USER, oldest.end, 10, lambda _: None)
+            oldest = await journal.read_after("0-0", 1, tip)
+            page = await journal.read_after(oldest.end, 10, tip)
             if page.status is Status.OK and page.number:
                 assert number_in(page.frames) == number_in(oldest.frames) + 1
                 followed += 1

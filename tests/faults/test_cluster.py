@@ -29,10 +29,11 @@ from tests.commands import wait_until
 from tests.servers import WebServer, web_server
 from tests.signing import SECRET, hs256
 from tests.sse import Reader, watch
-from web.admission import read_after
 from web.delivery import Delivery
 from web.hub import Hub
 from web.link import Link
+from web.topic import Topic
+from web.user_journal import UserJournal
 from worker.cli.following import follow_journal
 from worker.cli.main import main
 from worker.reaper import Reaper
@@ -236,7 +237,7 @@ def test_a_slot_that_moves_is_followed_where_nobody_asks_for_anything(cluster: C
         delivery = Delivery(get_settings())
         hub = delivery.hub
         await hub.ready()
-        hub.enter(keys.topic(moving))
+        hub.enter(UserJournal(hub, moving))
         await until_listening(source)
         link = hub.link(keys.topic(moving))
         cluster.move(moving, target)
@@ -254,27 +255,28 @@ def test_a_command_that_finds_its_slot_moved_costs_the_shards_other_users_nothin
     for user in (moving, other):
         publish(user, 0)
 
-    async def read(link: Link, user: str) -> Page:
-        return await read_after(link, user, "0-0", 10, lambda _: None)
+    async def read(hub: Hub, user: str) -> Page:
+        journal = UserJournal(hub, user)
+        return await journal.read_after("0-0", 10, Topic(journal))
 
     async def check() -> None:
         delivery = Delivery(get_settings())
         hub = delivery.hub
         await hub.ready()
         for user in (moving, other):
-            hub.enter(keys.topic(user))
+            hub.enter(UserJournal(hub, user))
         link = hub.link(keys.topic(moving))
-        assert (await read(link, moving)).number == 1
+        assert (await read(hub, moving)).number == 1
         await until_listening(source)
         listening, refused = source.subscribers(), source.refusals("MOVED")
         cluster.move(moving, target)
         with pytest.raises(RedisUnavailable):
-            await read(link, moving)
+            await read(hub, moving)
         assert source.refusals("MOVED") > refused
-        assert (await read(link, other)).number == 1
+        assert (await read(hub, other)).number == 1
         assert source.subscribers() == listening
-        home = await another_link(hub, moving, link)
-        assert (await read(home, moving)).number == 1
+        await another_link(hub, moving, link)
+        assert (await read(hub, moving)).number == 1
         assert source.subscribers() == listening
         await delivery.aclose()
 

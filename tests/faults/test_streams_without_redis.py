@@ -13,14 +13,13 @@ from shared.publisher import publish_user_event
 from shared.settings import get_settings
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
-from web import reader as module
-from web.admission import Place
+from web import user_journal as module
 from web.delivery import Delivery
-from web.hub import Topic
 from web.merge import Merge
 from web.outlet import Message
 from web.request import Request
-from web.stream import open_user_events
+from web.stream import open_stream
+from web.topic import Topic
 
 USER = "local"
 STREAMS = 20
@@ -61,7 +60,7 @@ class Stream:
         return {"type": "http.disconnect"}
 
     async def run(self, delivery: Delivery) -> None:
-        reader = await open_user_events(delivery, Request({"host": "localhost"}), self.send)
+        reader = await open_stream(delivery, Request({"host": "localhost"}), self.send)
         assert reader is not None
         await reader.serve(self.receive)
 
@@ -74,9 +73,9 @@ class CountingDelivery(Delivery):
 
     reads = 0
 
-    async def read_after(self, place: Place, merge: Merge, topic: Topic) -> Page:
+    async def read_after(self, merge: Merge, topic: Topic) -> Page:
         self.reads += 1
-        return await super().read_after(place, merge, topic)
+        return await super().read_after(merge, topic)
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -108,7 +107,7 @@ def test_nobody_polls_while_redis_is_away_and_all_get_what_comes_next(
         await until(hear_on, "keepalives, in spite of it")
         most = sum(stream.keepalives for stream in streams) + 2 * STREAMS
         assert STREAMS <= delivery.reads <= most, "one as it went, and one with each keepalive"
-        await asyncio.to_thread(server.start)
+        server.start()  # not in a thread: Redis ends with the thread that started it
         await asyncio.to_thread(publish_when_back)
         await until(lambda: all(b'{"n":1}' in stream.body for stream in streams), "the event")
         for stream in streams:

@@ -10,20 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from celery import Celery, signals
 from celery.beat import Service
 
 import tests.liveness_tasks as tasks
-from shared import runs
+from shared import keys, runs
 from shared.facts import Accepted
+from shared.messages import begin_attempt, create_message
 from shared.settings import get_settings
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.integration.test_lifecycle import Lab
 from tests.servers import celery_beat, celery_worker
+from worker.app import configuration
 from worker.lifecycle import install
+from worker.message_reaper import MessageReaper
 from worker.reaper import Reaper
+from worker.retention import prune_messages
 
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 LEASE_SECONDS = 1  # and so often a reaper looks, where that is less than ten seconds
@@ -117,6 +122,7 @@ def test_a_beat_process_has_one_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Celery] = []
     monkeypatch.setattr(Reaper, "__init__", lambda reaper, app: made.append(app))
     monkeypatch.setattr(Reaper, "run", lambda reaper: None)
+    monkeypatch.setattr(MessageReaper, "run", lambda reaper: None)
     mine, other = (Celery(set_as_current=False) for _ in range(2))
     for app in (mine, mine, other):
         install(app)
@@ -124,3 +130,36 @@ def test_a_beat_process_has_one_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
     signals.beat_init.send(sender=service)
     signals.beat_embedded_init.send(sender=service)
     assert made == [mine]
+
+
+def test_beat_ends_an_answer_whose_writer_is_lost(
+    lab: Lab, tmp_path: Path, database_url: str
+) -> None:
+    quick = {**QUICK, "MESSAGE_STALE_SECONDS": "1"}
+    with (
+        psycopg.connect(database_url, autocommit=True) as connection,
+        lab.client.pubsub() as channel,  # type: ignore[no-untyped-call]
+        celery_beat(lab.url, database_url, tmp_path / "schedule", **quick),
+    ):
+        message_id = create_message(connection, "alice")
+        channel.subscribe(keys.message(message_id))
+        channel.get_message(timeout=5)
+        begin_attempt(connection, "alice", message_id)
+        told: list[bytes] = []
+
+        def is_told() -> bool:
+            message: Any = channel.get_message(timeout=1)
+            told.extend([message["data"]] if message else [])
+            return len(told) == 2
+
+        wait_until(is_told, "both announcements")
+    assert told[0].startswith(b'-1 0 id: 0\ndata: {"type":"error","code":"producer_lost"')
+    assert told[1] == b"!finished 0"
+
+
+def test_beat_has_days_removed_as_often_as_a_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESSAGE_PRUNE_EVERY_SECONDS", "60")
+    get_settings.cache_clear()
+    entry = configuration()["beat_schedule"]["prune-messages"]
+    assert entry["schedule"] == 60
+    assert entry["task"] == prune_messages.name

@@ -15,7 +15,7 @@ from shared import runs, wire
 from shared.encoding import encode_body
 from shared.events import CATALOGUE, EventType
 from shared.schemas import event_schema
-from tests.described import check_event
+from tests.described import check_event, check_message_event
 from web import create_app
 from web.asyncapi import asyncapi
 from web.endpoints import ENDPOINTS
@@ -127,6 +127,22 @@ def test_the_channel_has_a_message_for_every_type_and_one_for_all_others() -> No
         message = document["components"]["messages"][name]
         assert message["payload"]["properties"]["type"]["const"] == name
         assert message["x-terminal"] is event.terminal
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "answer", "answer": 7},
+        {"type": "answer"},
+        {"type": "end", "stopped": "yes"},
+        {"type": "error", "code": "x"},
+        {"type": "a type"},
+        {"type": "backlog.truncated", "payload": {"reason": "trimmed"}},
+    ],
+)
+def test_what_is_no_event_of_an_answer_fits_no_schema(event: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        check_message_event(event)
 
 
 def test_an_event_fits_the_message_of_its_type_and_no_other() -> None:

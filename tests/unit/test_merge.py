@@ -6,14 +6,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from shared import wire
-from shared.pages import Page, page_of
-from web.merge import RECENT_BYTES, Merge, State, Tail
+from shared.message_pages import page_of_message
+from shared.pages import Page, Status, page_of
+from web.merge import NO_CAP, RECENT_BYTES, Merge, State, Tail
 
 CAP = 4
 
@@ -22,6 +24,8 @@ CAP = 4
 class Journal:
     """A model of a user stream: ids ascend, the oldest go, or all at once."""
 
+    origin: ClassVar[str] = "0-0"
+    cap: ClassVar[int] = CAP
     entries: list[tuple[str, str]] = field(default_factory=list)  # (prev, id)
     before: dict[str, str] = field(default_factory=dict)  # every id that there was: its prev
     life_of: dict[str, int] = field(default_factory=dict)
@@ -30,7 +34,7 @@ class Journal:
 
     @property
     def last(self) -> str:
-        return self.entries[-1][1] if self.entries else "0-0"
+        return self.entries[-1][1] if self.entries else self.origin
 
     def append(self) -> tuple[str, str]:
         self.count += 1
@@ -54,6 +58,25 @@ class Journal:
         return page_of(cursor, limit, oldest, at_cursor, after[: limit + 1])
 
 
+class Message(Journal):
+    """A model of a message's journal: numbers from 0, without a gap, and none goes."""
+
+    origin = "-1"
+    cap = NO_CAP
+
+    def append(self) -> tuple[str, str]:
+        prev, entry_id = self.last, str(len(self.entries))
+        self.entries.append((prev, entry_id))
+        self.before[entry_id], self.life_of[entry_id] = prev, self.life
+        return prev, entry_id
+
+    def read_after(self, cursor: str, limit: int) -> Page:
+        """Asks as Postgres is asked."""
+        state = (len(self.entries) - 1, False, False)
+        after = [(*state, int(e[1]), BODY.decode()) for e in self.entries[int(cursor) + 1 :]]
+        return page_of_message(cursor, limit, after[:limit] or [(*state, None, None)])
+
+
 BODY = b'{"type":"t"}'
 
 
@@ -70,17 +93,17 @@ class Client:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self.cursor = "0-0"
+        self.cursor = journal.origin
         self.life = self.reading_life = journal.life
         self.told = ""  # the cursor of a notice whose prime frame has to follow
-        self.merge = Merge(self.cursor, CAP)
+        self.merge = Merge(self.cursor, journal.cap)
         self.reading = False
         self.arrived: tuple[Page, int] | None = None
         self.unsent: bytes | None = None
 
     def connect(self) -> None:
         """Comes, or comes again, with its cursor."""
-        self.merge = Merge(self.cursor, CAP)
+        self.merge = Merge(self.cursor, self.journal.cap)
         self.reading, self.arrived, self.unsent = False, None, None
 
     def read(self, page: Page, life: int) -> None:
@@ -113,6 +136,7 @@ class Client:
 class Announcement:
     prev: str
     id: str
+    frames: bytes
 
 
 @dataclass(frozen=True)
@@ -125,9 +149,11 @@ class Reply:
 class World(RuleBasedStateMachine):
     """Redis, one connection to it on which everything goes in order, and three clients."""
 
+    make_journal: ClassVar[type[Journal]] = Journal
+
     def __init__(self) -> None:
         super().__init__()
-        self.journal = Journal()
+        self.journal = self.make_journal()
         for _ in range(3):
             self.journal.append()
         self.tail: Tail[Client] = Tail()
@@ -139,7 +165,7 @@ class World(RuleBasedStateMachine):
         for _ in range(number):
             entry = self.journal.append()
             if announced:
-                self.under_way.append(Announcement(*entry))
+                self.under_way.append(Announcement(*entry, frame(entry[1])))
 
     @rule(number=st.integers(1, 6))
     def trim(self, number: int) -> None:
@@ -173,8 +199,8 @@ class World(RuleBasedStateMachine):
         """So much arrives at once, and is sent on to whoever is live."""
         for _ in range(min(number, len(self.under_way))):
             match self.under_way.popleft():
-                case Announcement(prev, entry_id):
-                    self.tail.announce(prev, entry_id, frame(entry_id))
+                case Announcement(prev, entry_id, frames):
+                    self.tail.announce(prev, entry_id, frames)
                 case Reply(client, page, life):
                     if page.last_id is not None:
                         self.tail.observe(page.last_id)
@@ -295,10 +321,84 @@ class AnnouncingWorld(World):
         """Nothing comes to anybody's help."""
 
 
+class MessageWorld(World):
+    """Postgres, whose answers are in no order with what Redis announces, commit by commit."""
+
+    make_journal = Message
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[Reply] = []
+
+    @rule(number=st.integers(1, 5), announced=st.booleans())
+    def append(self, number: int, announced: bool) -> None:
+        entries = [self.journal.append() for _ in range(number)]
+        if announced:
+            frames = b"".join(wire.message_frame(int(e[1]), BODY) for e in entries)
+            self.under_way.append(Announcement(entries[0][0], entries[-1][1], frames))
+
+    @rule(number=st.integers(0, 2))
+    def read(self, number: int) -> None:
+        asked = len(self.under_way)
+        super().read(number)
+        while len(self.under_way) > asked:
+            reply = self.under_way.pop()
+            assert isinstance(reply, Reply)
+            self.answers.append(reply)
+
+    @precondition(lambda self: self.answers)
+    @rule(place=st.integers(0, 2))
+    def answer(self, place: int) -> None:
+        reply = self.answers.pop(place % len(self.answers))
+        if reply.page.last_id is not None:
+            self.tail.reach(reply.page.last_id)
+        reply.client.arrived = reply.page, reply.life
+
+    @rule(late=st.integers(0, 2))
+    def look(self, late: int) -> None:
+        """What is said of the end may be of a while ago."""
+        self.tail.reach(str(max(-1, int(self.journal.last) - late)))
+
+    @rule(number=st.integers(0, 2))
+    def come_again(self, number: int) -> None:
+        self.answers = [a for a in self.answers if a.client is not self.clients[number]]
+        super().come_again(number)
+
+    @rule()
+    def lose_the_connection(self) -> None:
+        """The one to Redis: Postgres answers all the same."""
+        self.under_way.clear()
+        self.tail.lose()
+
+    @rule(number=st.integers(0, 2))
+    def settle(self, number: int) -> None:
+        for _ in range(6):
+            self.read(number)
+            while self.answers:
+                self.answer(0)
+            self.arrive(8, set())
+            self.go_on(number)
+
+    @rule()
+    def trim(self, number: int = 0) -> None:
+        """Nothing goes."""
+
+    @rule()
+    def reset(self) -> None:
+        """Nothing goes."""
+
+    def on_silence(self) -> None:
+        while self.answers:
+            self.answer(0)
+        self.tail.reach(self.journal.last)
+
+
 TestWorld = World.TestCase
 TestWorld.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 TestAnnouncingWorld = AnnouncingWorld.TestCase
 TestAnnouncingWorld.settings = TestWorld.settings
+TestMessageWorld = MessageWorld.TestCase
+TestMessageWorld.settings = TestWorld.settings
 
 
 class One:
@@ -429,3 +529,23 @@ def test_what_is_remembered_is_bounded_by_bytes() -> None:
         tail.take()
     assert tail.join(reader) == b""
     assert reader.merge.state is State.CATCHING_UP, "too far behind: back to the journal"
+
+
+def test_what_was_the_end_a_while_ago_disturbs_nobody_and_what_is_further_sends_back() -> None:
+    tail, journal = Tail[One](), Message()
+    for _ in range(3):
+        journal.append()
+    tail.reach("2")
+    reader = One(Merge("2", None))
+    assert tail.join(reader) == b""
+    assert tail.reach("0") == tail.reach("2") == []
+    assert reader.merge.state is State.LIVE
+    assert tail.reach("3") == [reader]
+    assert tail.announce("2", "3", b"x") == [], "late: it is read from the journal"
+
+
+def test_a_page_after_which_nothing_follows_ends_the_reader() -> None:
+    page = Page(Status.OK, "1", None, 1, "2", b"x", more=False, is_last=True)
+    merge = Merge("1", NO_CAP)
+    assert merge.page(page) == b"x"
+    assert merge.state is State.ENDED

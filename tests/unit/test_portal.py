@@ -34,8 +34,8 @@ def test_a_failure_after_the_headers_is_logged_and_ends_the_response(
         await send(body(b"first"))
         return SimpleNamespace(serve=fail)
 
-    monkeypatch.setattr(portal, "open_user_events", open_events)
-    answer = portal.answer_user_events(REQUEST, None)
+    monkeypatch.setattr(portal, "open_stream", open_events)
+    answer = portal.answer_stream(REQUEST, None)
     assert (answer.status, answer.headers) == (200, [("x-test", "1")])
     assert list(answer.body) == [b"first"]
     answer.body.close()
@@ -48,9 +48,9 @@ def test_a_failure_after_the_headers_is_logged_and_ends_the_response(
 def test_a_failure_before_the_headers_is_the_servers_to_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(portal, "open_user_events", fail)
+    monkeypatch.setattr(portal, "open_stream", fail)
     with pytest.raises(ValueError, match="broken"):
-        portal.answer_user_events(REQUEST, None)
+        portal.answer_stream(REQUEST, None)
 
 
 async def fail(*_: object) -> None:

@@ -64,3 +64,8 @@ def test_every_key_of_a_user_has_the_same_hash_tag(user: str) -> None:
 def test_different_users_have_different_keys() -> None:
     users = ["a", "A", "a}", "a%7D", "a:stream", "ä"]
     assert len({keys.stream(user) for user in users}) == len(users)
+
+
+def test_a_messages_frame_is_its_sequence_number_and_its_payload_as_it_is() -> None:
+    frame = wire.message_frame(7, b'{"type":"answer","answer":"\\u0000"}')
+    assert frame == b'id: 7\ndata: {"type":"answer","answer":"\\u0000"}\n\n'

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint
 
 from web.api.user import request_user
-from web.connections import end_connection, list_connections
+from web.connections import Connection, end_connection, list_connections
 from web.refusal import Refusal
 
 blueprint = Blueprint("connections", __name__)
@@ -18,7 +18,14 @@ blueprint = Blueprint("connections", __name__)
 def get_connections() -> dict[str, Any]:
     """Each with when and from where it was opened, and how far it is."""
     found = list_connections(request_user())
-    return {"success": True, "connections": [asdict(connection) for connection in found]}
+    return {"success": True, "connections": [_told(connection) for connection in found]}
+
+
+def _told(connection: Connection) -> dict[str, Any]:
+    told = asdict(connection)
+    if connection.message_id is None:
+        del told["message_id"]
+    return told
 
 
 @blueprint.delete("/api/connections/<connection_id>")

@@ -47,6 +47,22 @@ export async function search(query, signal) {
   return answer.hits;
 }
 
+/** Has a question answered; the answer's events are at its own stream. */
+export const ask = (question) =>
+  getJson("/api/messages", {
+    method: "POST",
+    headers: { Accept: "application/json", "Content-Type": "application/json" },
+    body: JSON.stringify({ question }),
+  });
+
+const answerUrl = (id) => `/api/messages/${encodeURIComponent(id)}`;
+
+/** An answer as it stands. */
+export const readAnswer = (id) => getJson(answerUrl(id));
+
+/** Has an answer stopped, where it is being written. */
+export const stopAnswer = (id) => getJson(answerUrl(id), { method: "DELETE" });
+
 /**
  * Sends files as one source.
  * @param {object} upload

@@ -1,5 +1,6 @@
 /** The page: puts its parts together and lets them follow the user's events. */
 
+import { Chat } from "/static/chat.js";
 import { DropZone } from "/static/dropzone.js";
 import { byId, setText } from "/static/elements.js";
 import { Feed } from "/static/feed.js";
@@ -31,5 +32,6 @@ sources.watch(({ runs, run, known }) => {
   if (run?.status === "completed" && !known) search.refresh();
 });
 
+new Chat();
 new DropZone((source) => uploads.add(source));
 new Feed(sources, showState).start();

@@ -11,6 +11,7 @@ from worker.cli.demo import demo
 from worker.cli.dev import dev
 from worker.cli.env import env
 from worker.cli.migrate import migrate
+from worker.cli.prune import prune
 from worker.cli.publish import publish
 from worker.cli.tail import tail
 from worker.cli.token import token
@@ -34,5 +35,5 @@ def main() -> None:
     """Live, resumable progress events for Celery work."""
 
 
-for command in (dev, env, migrate, tail, publish, token, demo):
+for command in (dev, env, migrate, prune, tail, publish, token, demo):
     main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from shared.message_days import make_days_ahead, session
 from shared.migrate import migrate as apply_migrations
 from shared.settings import get_settings
 
@@ -14,7 +15,10 @@ def migrate() -> None:
 
     Several at once take turns; what is applied already is left alone.
     """
-    applied = apply_migrations(get_settings().require_database_url())
+    url = get_settings().require_database_url()
+    applied = apply_migrations(url)
+    with session(url) as connection:
+        make_days_ahead(connection)
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:

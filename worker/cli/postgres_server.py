@@ -77,6 +77,7 @@ class PostgresServer:
     ) -> None:
         self.child: Child
         self.url = ""
+        self._port = 0
         self._programs = find_postgres()
         self._folder = folder
         self._data = folder / "pg"
@@ -84,7 +85,7 @@ class PostgresServer:
         self._durable = durable
         self._spawn = spawn
 
-    def launch(self) -> None:
+    def launch(self, *, same_port: bool = False) -> None:
         """Makes the child, after the cluster where there is none (under a second)."""
         account = choose_account(self._folder, self._programs / "postgres")
         if not self._data.exists():
@@ -92,14 +93,14 @@ class PostgresServer:
         self._check_version(account)
         account.own(self._data)
         self._remove_stale_pid_file()
-        port = free_port()
-        self.url = f"postgresql://postgres:{self._password}@{LOOPBACK}:{port}/postgres"
+        self._port = self._port if same_port else free_port()
+        self.url = f"postgresql://postgres:{self._password}@{LOOPBACK}:{self._port}/postgres"
         settings = _SETTINGS + (() if self._durable else _FAST_BUT_NOT_CRASH_SAFE)
         self.child = self._run(
             self._spawn,
             "postgres",
             account,
-            *("-D", self._data, "-k", "", "-h", LOOPBACK, "-p", port),
+            *("-D", self._data, "-k", "", "-h", LOOPBACK, "-p", self._port),
             *(word for setting in settings for word in ("-c", setting)),
         )
 

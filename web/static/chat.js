@@ -1,0 +1,137 @@
+/** Questions to the user's own documents: an answer as it is written, cut, resumed, stopped. */
+
+import { AnswerStream } from "/static/answer-stream.js";
+import { ask, stopAnswer } from "/static/api.js";
+import { byId, element, icon, setText } from "/static/elements.js";
+
+const KEPT = "eventstream.answer"; // of this tab: a reload goes on watching
+const STATES = {
+  waiting: "Waiting for a worker",
+  live: "Answering",
+  reconnecting: "Reconnecting",
+  cut: "Connection cut; the answer goes on without you",
+  stopping: "Stopping",
+  gone: "This answer is not kept any more",
+};
+
+export class Chat {
+  #question = byId("question");
+  #askButton = byId("ask");
+  #answer = byId("answer");
+  #title = byId("answer-question");
+  #state = byId("answer-state");
+  #text = byId("answer-text");
+  #sources = byId("answer-sources");
+  #cutButton = byId("answer-cut");
+  #stopButton = byId("answer-stop");
+  #stream = null;
+  #id = "";
+  #ending = null; // the terminal event, until a restart
+  #started = false;
+
+  constructor() {
+    this.#question.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.isComposing) this.#ask();
+    });
+    this.#askButton.addEventListener("click", () => this.#ask());
+    this.#cutButton.addEventListener("click", () => this.#toggleConnection());
+    this.#stopButton.addEventListener("click", () => this.#stop());
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+    if (kept) this.#watch(kept.id, kept.question);
+  }
+
+  async #ask() {
+    const question = this.#question.value.trim();
+    if (!question) return;
+    this.#askButton.disabled = true;
+    try {
+      const { message_id: id } = await ask(question);
+      sessionStorage.setItem(KEPT, JSON.stringify({ id, question }));
+      this.#question.value = "";
+      this.#watch(id, question);
+    } catch (error) {
+      if (error.name !== "Refusal") throw error;
+      this.#stream?.close();
+      this.#clear();
+      setText(this.#title, question);
+      this.#answer.hidden = false;
+      this.#show("failed", error.message);
+    } finally {
+      this.#askButton.disabled = false;
+    }
+  }
+
+  #watch(id, question) {
+    this.#stream?.close();
+    this.#id = id;
+    this.#clear();
+    setText(this.#title, question);
+    this.#answer.hidden = false;
+    this.#show("waiting");
+    this.#stream = new AnswerStream({
+      id,
+      onEvent: (event) => this.#take(event),
+      onState: (state) => this.#connection(state),
+    });
+    this.#stream.open();
+  }
+
+  #clear() {
+    this.#text.replaceChildren();
+    this.#sources.replaceChildren();
+    this.#ending = null;
+    this.#started = false;
+  }
+
+  #take(event) {
+    if (event.type === "restart") this.#clear();
+    else if (event.type === "answer") this.#text.append(event.answer ?? "");
+    else if (event.type === "source") this.#sources.append(sourceRow(event));
+    else if (event.type === "end" || event.type === "error") this.#ending = event;
+    this.#started = true;
+    if (event.type === "error") this.#show("failed", event.error);
+    else if (event.type === "end") this.#show(event.stopped ? "stopped" : "finished");
+    else if (this.#answer.dataset.state !== "stopping") this.#show("live");
+  }
+
+  #connection(state) {
+    if (this.#ending) return;
+    const still = state === "live" && !this.#started;
+    if (state === "live" && this.#answer.dataset.state === "stopping") return;
+    this.#show(still ? "waiting" : state);
+  }
+
+  #show(state, words) {
+    const over = ["finished", "stopped", "failed", "gone"].includes(state);
+    this.#answer.dataset.state = state;
+    this.#answer.setAttribute("aria-busy", String(!over));
+    const said = { finished: "Answered", stopped: "Stopped", ...STATES }[state];
+    setText(this.#state, words ?? said ?? "");
+    this.#cutButton.hidden = this.#stopButton.hidden = over;
+    this.#stopButton.disabled = state === "stopping";
+    setText(this.#cutButton, state === "cut" ? "Reconnect" : "Cut the connection");
+  }
+
+  #toggleConnection() {
+    if (this.#answer.dataset.state === "cut") this.#stream.open();
+    else this.#stream.cut();
+  }
+
+  async #stop() {
+    const id = this.#id;
+    try {
+      if (this.#answer.dataset.state === "cut") this.#stream.open();
+      this.#show("stopping");
+      await stopAnswer(id);
+    } catch (error) {
+      if (error.name !== "Refusal") throw error;
+      if (id === this.#id && !this.#ending) this.#show("live", error.message);
+    }
+  }
+}
+
+function sourceRow({ number, document_name: name, source_name: source, excerpt }) {
+  const names = [element("span", { class: "hit-document", title: name }, `[${number}] ${name}`)];
+  if (source !== name) names.push(element("span", { class: "hit-source" }, `in ${source}`));
+  return element("li", { title: excerpt ?? "" }, icon("document"), ...names);
+}
