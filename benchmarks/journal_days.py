@@ -36,13 +36,17 @@ class Watch:
         return self.gone
 
     def _look(self) -> None:
-        """Asks as a reader would: for the message, and by its day for its events."""
+        """Asks as a reader would, for one of its messages."""
         with psycopg.connect(self._url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT id FROM messages WHERE day = %s LIMIT 1", (self._day,)
+            ).fetchone()
             query = (
-                "SELECT 1 FROM messages WHERE day = %(day)s"
-                " UNION ALL SELECT 1 FROM message_events WHERE day = %(day)s LIMIT 1"
+                "SELECT 1 FROM messages WHERE id = %(id)s UNION ALL SELECT 1 FROM message_events"
+                " WHERE day = %(day)s AND message_id = %(id)s AND sequence_no = 0"
             )
-            while connection.execute(query, {"day": self._day}).fetchone():
+            values = {"day": self._day, "id": row[0] if row else None}
+            while connection.execute(query, values).fetchone():
                 self._ready.set()
                 time.sleep(0.0005)
             self.gone = time.perf_counter()
