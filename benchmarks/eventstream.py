@@ -28,6 +28,8 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOKEN_SECONDS = 24 * 3600
 ANONYMOUS = "local"
+NOBODY_SIGNS_IN = {"AUTH_TYPE": "none", "ALLOW_ANONYMOUS": "true"}
+NO_DATABASE = f"postgresql://nobody@{LOOPBACK}:1/none"  # a user's stream uses none
 
 # On, but out of the way: one user has a thousand connections here, and replays without end.
 LIMITS = {
@@ -62,11 +64,11 @@ def _running(*, signed_in: bool) -> Iterator[Running]:
         folder = Path(name)
         with durable_redis(folder) as server:
             secret = secrets.token_hex(32)
-            auth = {"AUTH_TYPE": "none", "ALLOW_ANONYMOUS": "true"}
+            auth = NOBODY_SIGNS_IN
             if signed_in:
                 auth = {"AUTH_TYPE": "jwt", "JWT_SECRET_KEY": secret}
             with (
-                _web(server.url, auth) as (child, port),
+                web(server.url, auth) as (child, port),
                 redis.Redis.from_url(server.url) as client,
             ):
                 client.script_load(script("append").text)
@@ -83,7 +85,10 @@ def _running(*, signed_in: bool) -> Iterator[Running]:
 
 
 @contextmanager
-def _web(redis_url: str, auth: dict[str, str]) -> Iterator[tuple[Child, int]]:
+def web(
+    redis_url: str, auth: dict[str, str], database_url: str = NO_DATABASE
+) -> Iterator[tuple[Child, int]]:
+    """The web process, on the core of the servers, and its port."""
     port = free_port()
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env = {
@@ -91,7 +96,7 @@ def _web(redis_url: str, auth: dict[str, str]) -> Iterator[tuple[Child, int]]:
         **LIMITS,
         **auth,
         "REDIS_URL": redis_url,
-        "DATABASE_URL": f"postgresql://nobody@{LOOPBACK}:1/none",  # not used by the stream
+        "DATABASE_URL": database_url,
     }
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
     command = [sys.executable, "-m", "uvicorn", "web.asgi:app", "--port", str(port), *options]

@@ -1,6 +1,6 @@
 """The message journal as figures: how much it takes, how soon it is read, what pruning costs.
 
-    .venv/bin/python benchmarks/journal.py [--only write,most,prune] [--seconds 10] [--rows 1000000]
+    .venv/bin/python benchmarks/journal.py [--only write,most,resume,prune] [--rows 1000000]
 
 Answers are written at 50 events/s each, in three ways side by side: ours; one commit an event; one
 batch an answer of 16 events or 100 ms. The writers, Postgres, Redis and a reader share the
@@ -32,6 +32,7 @@ from benchmarks.eventstream import STOP_SECONDS, durable_redis
 from benchmarks.highest import highest_rate
 from benchmarks.journal_days import prune_cost
 from benchmarks.journal_reader import Reader, quantile
+from benchmarks.journal_resume import resume_cost
 from benchmarks.table import OURS, Figure
 from shared.migrate import migrate
 from worker.cli.children import ChildFailed, stop
@@ -44,7 +45,7 @@ WAYS = {"ours": "ours", "events": "a commit an event", "batches": "a batch an an
 LONGEST_P99_MS = 150.0
 LEAST_PART = 0.98  # of the events that were due
 WARM_UP_SECONDS = 1.0
-LINES = ("write", "most", "prune")
+LINES = ("write", "most", "resume", "prune")
 
 
 def _figures() -> Iterator[Figure]:
@@ -60,6 +61,8 @@ def _figures() -> Iterator[Figure]:
     yield Figure("most.answers", "most answers with p99 under 150 ms", 0, 500, more_is_better=True)
     yield Figure("most.events_per_s", "  events/s", 0, more_is_better=True)
     yield Figure("most.times", "  times a commit an event", 1, 5, more_is_better=True)
+    yield Figure("resume.events", "resume: events of the answer", 0)
+    yield Figure("resume.ms", "  until the last byte, ms", 1)
     yield Figure("prune.rows", "rows of a day", 0)
     yield Figure("prune.s", "pruning that day, s", 3, 1)
     yield Figure("prune.gone_ms", "  until nobody sees it, ms", 1)
@@ -221,6 +224,7 @@ def measure(
         measures: dict[str, Callable[[], dict[str, float]]] = {
             "write": lambda: write_cost(running, seconds, say),
             "most": lambda: most_answers(running, seconds, say),
+            "resume": lambda: resume_cost(running.postgres.url, running.redis_url),
             "prune": lambda: prune_cost(running.postgres.url, rows, Path(name), say),
         }
         for _ in range(rounds):
