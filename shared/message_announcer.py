@@ -67,8 +67,10 @@ class Announcer:
 
     def announce(self, announcements: Sequence[Announcement]) -> None:
         """Sends them in one round trip, or drops them. To be called once they are committed."""
+        if not announcements:
+            return
         settings = get_settings()
-        if not announcements or not (settings.enable_sse_push and settings.redis_url):
+        if not (settings.enable_sse_push and settings.redis_url):
             return
         if time.monotonic() < self._closed_until:
             return

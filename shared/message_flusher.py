@@ -36,12 +36,21 @@ Connection = psycopg.Connection[Any]
 
 
 class Flusher:
-    """Writes what one process's messages have pending. The thread starts with the first of them."""
+    """Writes what one process's messages have pending. The thread starts with the first of them.
 
-    def __init__(self, database_url: str, announcer: Announcer | None = None) -> None:
+    Args:
+        database_url: where to.
+        stale_seconds: how long a writer may be silent; a quiet one is heard every third of it.
+        announcer: says what was committed.
+    """
+
+    def __init__(
+        self, database_url: str, stale_seconds: float, announcer: Announcer | None = None
+    ) -> None:
         self.pending = Pending()
         self.process = os.getpid()
         self._database_url = database_url
+        self._beat_seconds = stale_seconds / 3
         self._announcer = announcer or Announcer()
         self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
@@ -119,7 +128,7 @@ class Flusher:
         quiet = self.pending.silent(LOOK_SECONDS)
         if not quiet:
             return
-        beat_before = time.monotonic() - get_settings().message_stale_seconds / 3
+        beat_before = time.monotonic() - self._beat_seconds
         attempts = [(w.attempt.message_id, w.attempt.number) for w in quiet]
         late = [a for w, a in zip(quiet, attempts, strict=True) if w.beaten < beat_before]
         try:
@@ -195,7 +204,9 @@ def flusher() -> Flusher:
     with _making:
         found = _flushers.get(os.getpid())
         if found is None:
-            found = _flushers[os.getpid()] = Flusher(get_settings().require_database_url())
+            settings = get_settings()
+            found = Flusher(settings.require_database_url(), settings.message_stale_seconds)
+            _flushers[os.getpid()] = found
         return found
 
 

@@ -20,6 +20,7 @@ import redis
 from psycopg import sql
 
 from shared.connections import close_pools
+from shared.message_flusher import _flushers
 from shared.migrate import migrate
 from shared.settings import Settings, get_settings
 from tests.commands import eventstream, wait_until
@@ -31,6 +32,7 @@ from worker.cli.redis_server import BINARY_VARIABLE, RedisServer
 _PREFIX = "eventstream-test-"
 _TEMPLATE = "migrated"
 _STOP_SECONDS = 5
+_FLUSH_SECONDS = 0.1
 
 
 class RunningRedis:
@@ -118,7 +120,7 @@ class RunningPostgres:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keeps the settings of whoever runs the tests out of them."""
+    """Keeps the settings of whoever runs the tests out of them, and the threads of others."""
     binaries = {BINARY_VARIABLE, PROGRAMS_VARIABLE}  # where things are, not how they behave
     settings = {name.upper() for name in Settings.model_fields}
     prefixes = ("EVENTSTREAM_", "CELERY_", "FLASK_", "UVICORN_", "FORCE_COLOR", "NO_COLOR")
@@ -127,6 +129,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     get_settings.cache_clear()
     yield
+    if flusher := _flushers.pop(os.getpid(), None):
+        flusher.close(_FLUSH_SECONDS)
     get_settings.cache_clear()
 
 

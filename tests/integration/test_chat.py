@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Ignore
 
-from shared import message_flusher
 from shared.connections import postgres
-from shared.message_flusher import close_flusher
 from shared.messages import begin_attempt, create_message, message_state, request_stop
 from shared.settings import get_settings
 from tests.answers import USER, text_of
@@ -24,17 +22,11 @@ MANY = 100_000
 
 
 @pytest.fixture(autouse=True)
-def environment(
-    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def environment(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("CHAT_WORDS_PER_SECOND", "100000")
     get_settings.cache_clear()
-    message_flusher._flushers.clear()
-    yield
-    close_flusher()
-    message_flusher._flushers.clear()
 
 
 @pytest.fixture
