@@ -131,7 +131,7 @@ def test_a_refused_stream_is_asked_for_again_from_the_last_event(
     server.refuse(status)
     server.send(event("3-0", "progress", **PARSING, done=1, percent=5))
     expect(server.page.locator(".toast-line")).to_have_text("Parsing 1 of 20 files")
-    assert server.stream_cursors[2:4] == ["2-0", "2-0"]
+    assert server.stream_cursors[:4] == ["1-0", "2-0", "2-0", "2-0"]
 
 
 def test_a_long_interruption_shows_in_the_badge(server: ScriptedServer) -> None:
