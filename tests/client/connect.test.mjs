@@ -223,6 +223,20 @@ test("three keepalives without a byte, and the connection is taken for lost", as
   assert.equal(world.requests.length, 2);
 });
 
+test("a tab that has slept through the silence reconnects when it is looked at", async () => {
+  const world = new World(openStream().response, openStream().response);
+  watch(world, { keepaliveMs: 15_000 });
+  await settle();
+  world.sleep(45_000);
+  world.document.dispatchEvent(new Event("visibilitychange"));
+  await settle();
+  assert.equal(world.requests.length, 1, "as long is allowed");
+  world.sleep(1);
+  world.document.dispatchEvent(new Event("visibilitychange"));
+  await world.advance(0);
+  assert.equal(world.requests.length, 2);
+});
+
 test("a server that never answers is asked again", async () => {
   const world = new World();
   const { last } = watch(world, { keepaliveMs: 1000 });

@@ -82,6 +82,11 @@ export class World {
     return this.#timers.size;
   }
 
+  /** Time goes by and wakes nobody, as for a tab that the browser has put to sleep. */
+  sleep(ms) {
+    this.#now += ms;
+  }
+
   /** Moves time on, and wakes in order who waits for it. */
   async advance(ms) {
     const until = this.#now + ms;
