@@ -422,6 +422,26 @@ test("with snapshotFirst the state comes before the stream, which goes on from i
   assert.equal(cursors(world)[2], "8-0");
 });
 
+test("with snapshotFirst a kept cursor still counts, but for what the state holds", async () => {
+  const source = { type: "source.ingest.progress" };
+  const missed = frame("6-0", source) + frame("6-1") + frame("9-0", source);
+  const world = new World(json({ success: true, cursor: "8-0", sources: [] }), stream(missed));
+  world.kept.set(KEY, "5-0");
+  const { seen } = watch(world, { user: "alice", snapshotFirst: true });
+  await settle();
+  assert.equal(cursors(world)[1], "5-0");
+  assert.deepEqual(seen, ["6-1", "9-0"]);
+});
+
+test("after a reset no state of before hides what comes", async () => {
+  const reset = truncated("journal_reset", "1-0") + frame("2-0", { type: "source.ingest.queued" });
+  const world = new World(json({ success: true, cursor: "800-0", sources: [] }), stream(reset));
+  const types = [];
+  connect({ snapshotFirst: true, onEvent: ({ type }) => void types.push(type) }, world);
+  await settle();
+  assert.deepEqual(types, ["backlog.truncated", "source.ingest.queued"]);
+});
+
 test("a client that is closed says so once and asks no more", async () => {
   const world = new World(openStream().response);
   const { client, states } = watch(world);

@@ -505,6 +505,7 @@ class UserStream {
   async #truncated(event) {
     const { cursor, reason } = event.payload;
     this.#connection.say("catching_up", { reason: "truncated" });
+    this.#stated = ""; // ids may have begun anew: an old one would hide what comes
     if (this.#options.onSnapshot) await this.#fetchSnapshot(event);
     else await call(this.#world, this.#options.onEvent, event, null);
     this.#move(cursor ?? "", reason !== "trimmed"); // a journal's ids may start anew
