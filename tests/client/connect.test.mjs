@@ -172,6 +172,13 @@ test("Retry-After may be a date", async () => {
   assert.ok(last().until >= 1_060_000);
 });
 
+test("a wait is never longer than a browser's timer can be, which would end it at once", async () => {
+  const world = new World(json({}, 503, { "Retry-After": "99999999" }));
+  const { last } = watch(world);
+  await settle();
+  assert.equal(last().until, 1_000_000 + 2 ** 31 - 1);
+});
+
 test("a refusal without Retry-After is backed off from", async () => {
   const world = new World(json({}, 502), json({}, 502));
   world.chance = 1;
@@ -280,8 +287,9 @@ test("a fresh token that is refused too stops the stream, and says so", async ()
 
 test("401 without a function to ask stops at once", async () => {
   const world = new World(json({ error: "token_expired" }, 401));
-  const { last } = watch(world, { token: "old" });
+  const { client, last } = watch(world, { token: "old" });
   await settle();
+  client.close();
   assert.equal(last().state, "stopped");
   assert.equal(last().code, "token_expired");
 });

@@ -15,6 +15,7 @@
 const KEEPALIVE_MS = 15_000; // SSE_KEEPALIVE_SECONDS of the server
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a browser's timer of more is over at once
 const LEVEL_AFTER_MS = 100; // as long without a word, and the replay is over
 const ANSWER_LEVEL_MS = 1000; // an answer is replayed in less, and its events tell no time
 const PASSING = new Set([408, 425, 429]); // and all from 500 on: worth another try
@@ -213,6 +214,7 @@ class Connection {
       if (this.#closed) return;
       const { reason, status, code, message } = error;
       this.say("stopped", { reason, status, code, message });
+      this.#closed = true;
       throw error;
     } finally {
       window?.removeEventListener("online", online);
@@ -293,8 +295,9 @@ class Connection {
     return this.#world.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
   }
 
-  async #wait({ ms, firm, ...why }) {
+  async #wait({ ms: toldMs, firm, ...why }) {
     const { setTimeout, clearTimeout, now } = this.#world;
+    const ms = Math.min(toldMs, LONGEST_TIMER_MS);
     let timer;
     const over = new Promise((end) => {
       timer = setTimeout(end, ms);
