@@ -11,13 +11,16 @@ from anyio.from_thread import start_blocking_portal
 
 
 class Proxy:
-    """Carries bytes to a server. What was connected while it was `silent` is never heard again."""
+    """Carries bytes to a server. What was connected while it was `silent` is never heard again.
+
+    `lost` counts what it has not carried on.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.silent = False
         self.accepted = 0
+        self.lost = 0
         self._server = (host, port)
-        self._lost: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
 
@@ -63,7 +66,9 @@ class Proxy:
     ) -> None:
         while data := await source.read(65536):
             lost[0] = lost[0] or self.silent
-            if not lost[0]:
+            if lost[0]:
+                self.lost += 1
+            else:
                 drain.write(data)
 
 

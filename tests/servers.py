@@ -75,22 +75,26 @@ def web_server(
     database_url: str = "postgresql://nobody@127.0.0.1:1/none",
     *,
     options: Sequence[str] = (),
+    port: str = "",
     **more: str,
 ) -> Iterator[WebServer]:
-    """Runs web by one of its faces; `options` go to the server's command."""
-    port = free_port()
+    """Runs web by one of its faces; `options` go to the server's command.
+
+    Without a `port` it gets any that is free.
+    """
+    port_number = int(port) if port else free_port()
     env = environment(
         REDIS_URL=redis_url, DATABASE_URL=database_url, ALLOW_ANONYMOUS="true", **more
     )
-    command = [*web_command(face, port), *options]
+    command = [*web_command(face, port_number), *options]
     child = spawn(f"web-{face}", command, env=env)
     try:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while not _listens(port):
+        while not _listens(port_number):
             assert child.running, child.ended()
             assert time.monotonic() < deadline, child.last_lines()
             time.sleep(0.02)
-        yield WebServer(f"http://127.0.0.1:{port}", child)
+        yield WebServer(f"http://127.0.0.1:{port_number}", child)
     finally:
         stop(child)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Route
 
@@ -56,8 +56,7 @@ def frames(*events: Json) -> str:
 class ScriptedServer:
     """Answers a page. Streams are given one at a time; a request without one waits for it.
 
-    `stream_cursors` are those in the requests' URLs: the header with which EventSource itself
-    comes back is not shown to an interceptor.
+    `stream_cursors` are those of the requests for the stream, "" where there is none.
     """
 
     page: Page
@@ -97,7 +96,7 @@ class ScriptedServer:
     def _answer(self, route: Route) -> None:
         parts = urlsplit(route.request.url)
         if parts.path == "/api/events":
-            self.stream_cursors += parse_qs(parts.query)["last_event_id"]
+            self.stream_cursors.append(route.request.headers.get("last-event-id", ""))
             self._waiting.append(route)
             self._match()
         elif parts.path == "/api/sources" and route.request.method == "POST":

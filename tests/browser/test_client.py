@@ -130,8 +130,9 @@ def test_a_refused_stream_is_asked_for_again_from_the_last_event(
     server.refuse(status)
     server.refuse(status)
     server.send(event("3-0", "progress", **PARSING, done=1, percent=5))
-    expect(server.page.locator(".toast-line")).to_have_text("Parsing 1 of 20 files")
-    assert server.stream_cursors[2:4] == ["2-0", "2-0"]
+    line = server.page.locator(".toast-line")
+    expect(line).to_have_text("Parsing 1 of 20 files", timeout=10_000)  # at most 2 and 4 seconds
+    assert server.stream_cursors[:4] == ["1-0", "2-0", "2-0", "2-0"]
 
 
 def test_a_long_interruption_shows_in_the_badge(server: ScriptedServer) -> None:
@@ -142,6 +143,13 @@ def test_a_long_interruption_shows_in_the_badge(server: ScriptedServer) -> None:
     expect(badge).to_have_text("Reconnecting")
     server.send()
     expect(badge).to_have_text("Live")
+
+
+def test_a_stream_that_stops_for_good_shows_in_the_badge(server: ScriptedServer) -> None:
+    server.refuse(403)
+    server.open()
+    expect(server.page.locator("#badge")).to_have_text("Not connected")
+    assert len(server.stream_cursors) == 1
 
 
 def test_a_refused_upload_says_the_servers_sentence(server: ScriptedServer, toast: Locator) -> None:

@@ -30,9 +30,6 @@ function refusal(status, body) {
   return new Refusal(body?.message || `The server answered with status ${status}.`, status);
 }
 
-/** The user's sources as they stand, newest first, with the cursor to watch from. */
-export const listSources = () => getJson("/api/sources");
-
 const sourceUrl = (id) => `/api/sources/${encodeURIComponent(id)}`;
 
 /** Ends a source's run, where one is under way. */
@@ -56,9 +53,6 @@ export const ask = (question) =>
   });
 
 const answerUrl = (id) => `/api/messages/${encodeURIComponent(id)}`;
-
-/** An answer as it stands. */
-export const readAnswer = (id) => getJson(answerUrl(id));
 
 /** Has an answer stopped, where it is being written. */
 export const stopAnswer = (id) => getJson(answerUrl(id), { method: "DELETE" });

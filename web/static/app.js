@@ -10,7 +10,12 @@ import { Sources } from "/static/sources.js";
 import { Toasts } from "/static/toasts.js";
 import { Uploads } from "/static/uploads.js";
 
-const STATES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting" };
+const STATES = {
+  connecting: "Connecting",
+  live: "Live",
+  reconnecting: "Reconnecting",
+  stopped: "Not connected",
+};
 
 function showState(state) {
   const badge = byId("badge");

@@ -1,10 +1,11 @@
 /** Questions to the user's own documents: an answer as it is written, cut, resumed, stopped. */
 
-import { AnswerStream } from "/static/answer-stream.js";
 import { ask, stopAnswer } from "/static/api.js";
 import { byId, element, icon, setText } from "/static/elements.js";
+import { resumeMessage } from "/static/eventstream.js";
 
 const KEPT = "eventstream.answer"; // of this tab: a reload goes on watching
+const CONNECTION = { live: "live", catching_up: "live", waiting: "reconnecting" };
 const STATES = {
   waiting: "Waiting for a worker",
   live: "Answering",
@@ -24,8 +25,9 @@ export class Chat {
   #sources = byId("answer-sources");
   #cutButton = byId("answer-cut");
   #stopButton = byId("answer-stop");
-  #stream = null;
+  #connection = new AbortController();
   #id = "";
+  #last = ""; // the number of the last event
   #ending = null; // the terminal event, until a restart
   #started = false;
 
@@ -51,7 +53,7 @@ export class Chat {
       this.#watch(id, question);
     } catch (error) {
       if (error.name !== "Refusal") throw error;
-      this.#stream?.close();
+      this.#connection.abort();
       this.#clear();
       setText(this.#title, question);
       this.#answer.hidden = false;
@@ -62,18 +64,32 @@ export class Chat {
   }
 
   #watch(id, question) {
-    this.#stream?.close();
     this.#id = id;
+    this.#last = "";
     this.#clear();
     setText(this.#title, question);
     this.#answer.hidden = false;
     this.#show("waiting");
-    this.#stream = new AnswerStream({
-      id,
-      onEvent: (event) => this.#take(event),
-      onState: (state) => this.#connection(state),
-    });
-    this.#stream.open();
+    this.#open();
+  }
+
+  async #open() {
+    this.#connection.abort();
+    this.#connection = new AbortController();
+    const { signal } = this.#connection;
+    try {
+      await resumeMessage(this.#id, {
+        cursor: this.#last,
+        signal,
+        onEvent: (event, number) => this.#take(event, number),
+        onState: ({ state }) => this.#follow(CONNECTION[state]),
+      });
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error.name !== "StreamStopped") throw error;
+      if (error.status === 404) this.#show("gone");
+      else this.#show("failed", error.message);
+    }
   }
 
   #clear() {
@@ -83,7 +99,8 @@ export class Chat {
     this.#started = false;
   }
 
-  #take(event) {
+  #take(event, number) {
+    this.#last = number ?? "";
     if (event.type === "restart") this.#clear();
     else if (event.type === "answer") this.#text.append(event.answer ?? "");
     else if (event.type === "source") this.#sources.append(sourceRow(event));
@@ -94,8 +111,8 @@ export class Chat {
     else if (this.#answer.dataset.state !== "stopping") this.#show("live");
   }
 
-  #connection(state) {
-    if (this.#ending) return;
+  #follow(state) {
+    if (this.#ending || !state) return;
     const still = state === "live" && !this.#started;
     if (state === "live" && this.#answer.dataset.state === "stopping") return;
     this.#show(still ? "waiting" : state);
@@ -113,14 +130,18 @@ export class Chat {
   }
 
   #toggleConnection() {
-    if (this.#answer.dataset.state === "cut") this.#stream.open();
-    else this.#stream.cut();
+    if (this.#answer.dataset.state === "cut") {
+      this.#open();
+      return;
+    }
+    this.#connection.abort();
+    this.#show("cut");
   }
 
   async #stop() {
     const id = this.#id;
     try {
-      if (this.#answer.dataset.state === "cut") this.#stream.open();
+      if (this.#answer.dataset.state === "cut") this.#open();
       this.#show("stopping");
       await stopAnswer(id);
     } catch (error) {

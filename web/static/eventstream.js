@@ -1,0 +1,612 @@
+/**
+ * A client for celery-eventstream: a user's events, or those of one answer, each once and in order.
+ *
+ * No dependencies, no build step. `connect()` watches a user's stream, `resumeMessage()` an answer;
+ * docs/how-to/use-the-client.md has them with examples. Both read by `fetch`, so that they can send
+ * a token and see a refusal's status, which EventSource can't.
+ *
+ * - One record is handled at a time, and the next is read only then: a slow handler holds the server
+ *   back, whose journal is the buffer.
+ * - The cursor moves after the handler has run, and only forward; but for `backlog.truncated`, since
+ *   ids may start anew after a reset.
+ * - No state is silent: each wait has its reason and its end, and so has a stop.
+ */
+
+const KEEPALIVE_MS = 15_000; // SSE_KEEPALIVE_SECONDS of the server
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 30_000;
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a browser's timer of more is over at once
+const LEVEL_AFTER_MS = 100; // as long without a word, and the replay is over
+const ANSWER_LEVEL_MS = 1000; // an answer is replayed in less, and its events tell no time
+const PASSING = new Set([408, 425, 429]); // and all from 500 on: worth another try
+const ENDS = new Set(["end", "error"]); // of an answer
+const STATED = "source.ingest."; // the events that `GET /api/sources` sums up
+
+/** Whether an id lies after a cursor; anything lies after no cursor. Both kinds of id will do. */
+export function isAfter(id, cursor) {
+  if (!cursor) return true;
+  const [ms, sequence = 0] = id.split("-").map(Number);
+  const [floorMs, floorSequence = 0] = cursor.split("-").map(Number);
+  return ms > floorMs || (ms === floorMs && sequence > floorSequence);
+}
+
+/**
+ * Parses an event stream by the rules of the HTML standard (section 9.2.6), however it is cut.
+ *
+ * What it makes: `{ data, id, hasId, type }` for a record (`data` is null where it only moves the
+ * id, `hasId` false where `id` is an earlier record's), `{ retryMs }`, and `{ comment }`.
+ */
+export class EventStreamParser {
+  #decoder = new TextDecoder(); // drops a byte order mark, keeps the half of a character
+  #line = "";
+  #afterReturn = false;
+  #data = null;
+  #type = "";
+  #id = "";
+  #hasId = false;
+
+  /**
+   * Takes the next bytes.
+   * @param {Uint8Array} bytes
+   * @returns {object[]} what is complete by now
+   */
+  push(bytes) {
+    let text = this.#decoder.decode(bytes, { stream: true });
+    if (!text) return [];
+    if (this.#afterReturn && text[0] === "\n") text = text.slice(1);
+    this.#afterReturn = text ? text.endsWith("\r") : false;
+    const lines = text.split(/\r\n|\n|\r/);
+    lines[0] = this.#line + lines[0];
+    this.#line = lines.pop();
+    return lines.map((line) => this.#take(line)).filter(Boolean);
+  }
+
+  #take(line) {
+    if (!line) return this.#dispatch();
+    const colon = line.indexOf(":");
+    const name = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
+    if (colon === 0) return { comment: value };
+    if (name === "retry" && /^[0-9]+$/.test(value)) return { retryMs: Number(value) };
+    if (name === "data") this.#data = this.#data === null ? value : `${this.#data}\n${value}`;
+    else if (name === "event") this.#type = value;
+    else if (name === "id" && !value.includes("\0")) [this.#id, this.#hasId] = [value, true];
+    return null;
+  }
+
+  #dispatch() {
+    const record = { data: this.#data, id: this.#id, hasId: this.#hasId, type: this.#type };
+    this.#data = null;
+    this.#type = "";
+    this.#hasId = false;
+    return record.data === null && !record.hasId ? null : record;
+  }
+}
+
+/** The stream has stopped and does not come back: `reason`, and a refusal's `status` and `code`. */
+export class StreamStopped extends Error {
+  name = "StreamStopped";
+
+  constructor(reason, { status = 0, code = "", message = "" } = {}) {
+    super(message || reason);
+    this.reason = reason;
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** It broke, or was refused for now. `waitMs`: what the server said; `atOnce`: no need to wait. */
+class Interruption extends Error {
+  constructor(reason, { status = 0, code = "", message = "", waitMs = 0, atOnce = false } = {}) {
+    super(message || reason);
+    Object.assign(this, { reason, status, code, waitMs, atOnce });
+  }
+}
+
+/** `Retry-After` in milliseconds: seconds, or a date (RFC 9110, section 10.2.3). */
+function retryAfterMs(header, now) {
+  if (!header) return 0;
+  const ms = /^\d+$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
+  return ms > 0 ? ms : 0;
+}
+
+async function refusal(response, now) {
+  const body = await response.json().catch(() => null);
+  const { status } = response;
+  const waitMs = retryAfterMs(response.headers.get("retry-after"), now);
+  const said = { status, code: body?.error ?? "", message: body?.message ?? "", waitMs };
+  if (status === 401) return new StreamStopped("unauthorized", said);
+  if (PASSING.has(status) || status >= 500) return new Interruption("refused", said);
+  if (status < 400) return new StreamStopped("not_a_stream", said); // 204: don't come back
+  return new StreamStopped("refused", said);
+}
+
+/** What the browser gives; tests hand in their own. */
+const browser = () => ({
+  fetch: (url, options) => fetch(url, options),
+  now: () => Date.now(),
+  random: () => Math.random(),
+  setTimeout: (wake, ms) => setTimeout(wake, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+  report: (error) => reportError(error),
+  storage: () => localStorage,
+  window: globalThis.window,
+  document: globalThis.document,
+});
+
+/** Runs a function of the page's own: its fault is reported, and stops no stream. */
+async function call(world, callback, ...values) {
+  try {
+    await callback?.(...values);
+  } catch (error) {
+    world.report(error);
+  }
+}
+
+/** Keeps one stream open, from the last record that was taken, until it is over or stopped. */
+class Connection {
+  #url;
+  #options;
+  #world;
+  #idleMs;
+  #position;
+  #take;
+  #isOver;
+  #levelMs;
+  #closed = false;
+  #failures = 0; // since something was last heard
+  #retryMs = 0;
+  #ending = "ended"; // the server's word on why it ends a stream
+  #attempt = new AbortController();
+  #waiting = null;
+  #heardAt = 0; // since when the network is being waited for
+  #openedAt = 0;
+  #levelTimer = 0;
+  #level = true;
+
+  /**
+   * @param {string} url
+   * @param {object} options what connect() and resumeMessage() were given
+   * @param {object} world
+   * @param {object} parts
+   * @param {string} parts.position where to go on from
+   * @param {(record: {id: string|null, event: object|null}) => Promise<string|null>} parts.take
+   *   gets each record after the position, once; says the new position, or null for the old one
+   * @param {() => boolean|Promise<boolean>} [parts.isOver] whether a response that has ended was the last; may ask
+   * @param {number} [parts.levelMs] how long after its opening a stream is live for certain
+   */
+  constructor(url, options, world, { position, take, isOver = () => false, levelMs = Infinity }) {
+    this.#url = url;
+    this.#options = options;
+    this.#world = world;
+    this.#idleMs = 3 * (options.keepaliveMs ?? KEEPALIVE_MS);
+    this.#position = position;
+    this.#take = take;
+    this.#isOver = isOver;
+    this.#levelMs = levelMs;
+  }
+
+  /**
+   * Stays connected; rejects with the StreamStopped that ends it.
+   * @param {((position: string) => Promise<string>)|null} first done before, with equal patience;
+   *   says where to go on from
+   */
+  async run(first = null) {
+    const { window, document } = this.#world;
+    const online = () => this.#hurry("offline", 0); // a socket from before is dead, and silent
+    const visible = () => {
+      if (document.visibilityState === "visible") this.#hurry("silent", this.#idleMs);
+    };
+    window?.addEventListener("online", online);
+    document?.addEventListener("visibilitychange", visible);
+    try {
+      while (!this.#closed) {
+        const pause = await this.#try(async () => {
+          if (first) this.#position = await first(this.#position);
+          first = null;
+          await this.#connect();
+        });
+        if (this.#closed || !pause) return;
+        await this.#wait(pause);
+      }
+    } catch (error) {
+      if (!(error instanceof StreamStopped)) throw error;
+      if (this.#closed) return;
+      const { reason, status, code, message } = error;
+      this.say("stopped", { reason, status, code, message });
+      this.#closed = true;
+      throw error;
+    } finally {
+      window?.removeEventListener("online", online);
+      document?.removeEventListener("visibilitychange", visible);
+    }
+  }
+
+  /** Ends it; what the handler is at is let finish. */
+  close() {
+    this.say("stopped", { reason: "closed" });
+    this.#closed = true;
+    this.#attempt.abort();
+    this.#waiting?.end();
+  }
+
+  /** Says where it is. */
+  say(state, why = {}) {
+    if (!this.#closed) call(this.#world, this.#options.onState, { state, ...why });
+  }
+
+  /** A JSON body, asked for with the token. */
+  async json(url) {
+    const response = await this.#request(url, { Accept: "application/json" });
+    return this.#heard(response.json());
+  }
+
+  /** The response to a request with the token; others than 200 are thrown. */
+  async #request(url, headers) {
+    const { token, credentials = "same-origin" } = this.#options;
+    const { signal } = this.#attempt;
+    for (let refused = false; ; refused = true) {
+      const bearer = typeof token === "function" ? await this.#askToken(token, refused) : token;
+      const all = bearer ? { ...headers, Authorization: `Bearer ${bearer}` } : headers;
+      const asked = this.#world.fetch(url, { headers: all, signal, credentials, cache: "no-store" });
+      const response = await this.#heard(asked);
+      if (response.status === 200) return response;
+      const once = response.status === 401 && typeof token === "function" && !refused;
+      if (!once) throw await this.#heard(refusal(response, this.#world.now()));
+      response.body?.cancel().catch(() => {});
+    }
+  }
+
+  async #askToken(token, refused) {
+    try {
+      return await token({ refused });
+    } catch (error) {
+      throw new Interruption("no_token", { message: String(error?.message ?? error) });
+    }
+  }
+
+  /** One attempt. Returns what to wait for before the next, or nothing where it was the last. */
+  async #try(attempt) {
+    this.#attempt = new AbortController();
+    this.say("connecting");
+    try {
+      await attempt();
+      if (this.#closed || (await this.#isOver())) return null;
+      return { reason: this.#ending, ms: this.#nextMs(), firm: false };
+    } catch (error) {
+      if (error instanceof Interruption) return this.#pauseAfter(error);
+      throw error;
+    } finally {
+      this.#world.clearTimeout(this.#levelTimer);
+      this.#attempt.abort(); // a socket that is silent, or of no use any more
+    }
+  }
+
+  #pauseAfter({ reason, message, status, code, waitMs, atOnce }) {
+    const nextMs = atOnce ? 0 : this.#nextMs();
+    const ms = waitMs ? waitMs + this.#world.random() * FIRST_WAIT_MS : nextMs;
+    return { reason, message, status, code, ms, firm: waitMs > 0 };
+  }
+
+  /** What the server said at first; then full jitter: pages don't come back in the same second. */
+  #nextMs() {
+    const failures = this.#failures++;
+    if (failures === 0 && this.#retryMs) return this.#retryMs;
+    return this.#world.random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** failures);
+  }
+
+  async #wait({ ms: toldMs, firm, ...why }) {
+    const { setTimeout, clearTimeout, now } = this.#world;
+    const ms = Math.min(toldMs, LONGEST_TIMER_MS);
+    let timer;
+    const over = new Promise((end) => {
+      timer = setTimeout(end, ms);
+      this.#waiting = { end, firm };
+    });
+    this.say("waiting", { until: now() + ms, ...why });
+    await over;
+    clearTimeout(timer);
+    this.#waiting = null;
+  }
+
+  /** The network or the user is back. What a refusal told it to wait, it waits all the same. */
+  #hurry(reason, allowedMs) {
+    if (this.#waiting) {
+      if (!this.#waiting.firm) this.#waiting.end();
+      return;
+    }
+    const silentMs = this.#heardAt ? this.#world.now() - this.#heardAt : 0;
+    const isLost = silentMs > allowedMs; // timers sleep with a tab, and so does the watchdog
+    if (isLost) this.#attempt.abort(new Interruption(reason, { atOnce: true }));
+  }
+
+  /** Waits for the network, but not for ever: a half-open socket looks healthy and says nothing. */
+  async #heard(promise) {
+    const { setTimeout, clearTimeout, now } = this.#world;
+    const { signal } = this.#attempt;
+    this.#heardAt = now();
+    let timer, cut;
+    const silence = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Interruption("silent")), this.#idleMs);
+      cut = () => reject(signal.reason);
+      signal.addEventListener("abort", cut);
+      if (signal.aborted) cut();
+    });
+    try {
+      return await Promise.race([promise, silence]);
+    } catch (error) {
+      if (error instanceof Interruption) throw error;
+      throw new Interruption("unreachable", { message: error.message });
+    } finally {
+      this.#heardAt = 0;
+      clearTimeout(timer);
+      signal.removeEventListener("abort", cut);
+    }
+  }
+
+  async #connect() {
+    const from = this.#position;
+    const headers = { Accept: "text/event-stream", ...(from && { "Last-Event-ID": from }) };
+    const response = await this.#request(this.#url, headers);
+    const kind = response.headers.get("content-type") ?? "";
+    // A captive portal's or a proxy's own page: it passes.
+    if (!kind.startsWith("text/event-stream")) throw new Interruption("not_a_stream");
+    this.#openedAt = Date.parse(response.headers.get("date")) || this.#world.now();
+    this.#ending = "ended";
+    this.#level = !from;
+    this.say(from ? "catching_up" : "live");
+    this.#listenForQuiet();
+    await this.#read(response.body.getReader());
+  }
+
+  async #read(reader) {
+    const parser = new EventStreamParser();
+    for (;;) {
+      const { done, value } = await this.#heard(reader.read());
+      if (done) return;
+      this.#failures = 0;
+      for (const record of parser.push(value)) {
+        if (this.#closed) return;
+        await this.#receive(record);
+      }
+    }
+  }
+
+  async #receive({ retryMs, comment, data, id, hasId }) {
+    if (retryMs !== undefined) this.#retryMs = retryMs;
+    else if (comment !== undefined) this.#hear(comment);
+    else if (!hasId || !id) await this.#hand(null, data);
+    else if (isAfter(id, this.#position)) await this.#hand(id, data);
+  }
+
+  #hear(comment) {
+    if (["token_expired", "push_disabled"].includes(comment)) this.#ending = comment;
+  }
+
+  async #hand(id, data) {
+    this.#world.clearTimeout(this.#levelTimer);
+    this.#position = (await this.#take({ id, event: this.#parse(data) })) ?? this.#position;
+    if (this.#isLive(id)) this.#becomeLevel();
+    this.#listenForQuiet();
+  }
+
+  #parse(data) {
+    try {
+      return JSON.parse(data);
+    } catch (error) {
+      this.#world.report(error);
+      return null;
+    }
+  }
+
+  // What happened after the opening is live. The response's date has whole seconds only.
+  #isLive(id) {
+    if (this.#world.now() > this.#openedAt + this.#levelMs) return true;
+    return id !== null && Number(id.split("-")[0]) > this.#openedAt + 1000;
+  }
+
+  #becomeLevel() {
+    if (this.#level) return;
+    this.#level = true;
+    this.say("live");
+  }
+
+  // A moment of quiet is the other sign that the replay is over.
+  #listenForQuiet() {
+    if (this.#level) return;
+    const { setTimeout } = this.#world;
+    this.#levelTimer = setTimeout(() => this.#becomeLevel(), LEVEL_AFTER_MS);
+  }
+}
+
+/** A cursor in localStorage, one a user and stream, shared by the user's tabs. */
+class KeptCursor {
+  #world;
+  #key;
+
+  constructor(url, user, world) {
+    this.#world = world;
+    this.#key = user === undefined ? "" : `eventstream.cursor:${url}:${user}`;
+  }
+
+  read() {
+    return this.#access((storage) => storage.getItem(this.#key)) ?? "";
+  }
+
+  /** Moves it forward, or `anywhere`. */
+  write(cursor, anywhere) {
+    if (!anywhere && !isAfter(cursor, this.read())) return;
+    this.#access((storage) => storage.setItem(this.#key, cursor));
+  }
+
+  // Storage may be forbidden or full: the stream works without, from its cursor in memory.
+  #access(use) {
+    if (!this.#key) return null;
+    try {
+      return use(this.#world.storage());
+    } catch (error) {
+      if (error instanceof DOMException) return null;
+      throw error;
+    }
+  }
+}
+
+/** One user's events, on their way to the page's handlers. */
+class UserStream {
+  #options;
+  #world;
+  #kept;
+  #cursor;
+  #connection;
+  #snapshotUrl;
+  #stated = ""; // the cursor of the last snapshot
+
+  constructor(options, world) {
+    const { url = "/api/events", user, cursor } = options;
+    this.#options = options;
+    this.#world = world;
+    this.#kept = new KeptCursor(url, user, world);
+    this.#cursor = cursor ?? this.#kept.read();
+    this.#snapshotUrl = options.snapshotUrl ?? url.replace(/events(?=$|\?)/, "sources");
+    const parts = { position: this.#cursor, take: (record) => this.#take(record) };
+    this.#connection = new Connection(url, options, world, parts);
+  }
+
+  get cursor() {
+    return this.#cursor;
+  }
+
+  async run() {
+    const first = this.#options.snapshotFirst ? (position) => this.#begin(position) : null;
+    await this.#connection.run(first);
+  }
+
+  close() {
+    this.#connection.close();
+  }
+
+  async #begin(position) {
+    await this.#fetchSnapshot(null);
+    if (!position) this.#move(this.#stated);
+    return this.#cursor;
+  }
+
+  async #take({ id, event }) {
+    if (event?.type === "backlog.truncated") return this.#truncated(event);
+    if (event && !this.#isStated(id, event)) {
+      await call(this.#world, this.#options.onEvent, event, id);
+    }
+    if (id) this.#move(id);
+    return id;
+  }
+
+  // Only runs are in a snapshot: of what is still there, any other event is handed on.
+  #isStated(id, { type }) {
+    return id && this.#stated && !isAfter(id, this.#stated) && type.startsWith(STATED);
+  }
+
+  async #truncated(event) {
+    const { cursor, reason } = event.payload;
+    this.#connection.say("catching_up", { reason: "truncated" });
+    this.#stated = ""; // ids may have begun anew: an old one would hide what comes
+    if (this.#options.onSnapshot) await this.#fetchSnapshot(event);
+    else await call(this.#world, this.#options.onEvent, event, null);
+    this.#move(cursor ?? "", reason !== "trimmed"); // a journal's ids may start anew
+    return this.#cursor;
+  }
+
+  async #fetchSnapshot(truncation) {
+    const snapshot = await this.#connection.json(this.#snapshotUrl);
+    await call(this.#world, this.#options.onSnapshot, snapshot, truncation);
+    this.#stated = snapshot.cursor;
+  }
+
+  #move(cursor, anywhere = false) {
+    this.#cursor = cursor;
+    this.#kept.write(cursor, anywhere);
+  }
+}
+
+/** The events of one answer, on their way to the page. */
+class Answer {
+  last = null; // the event
+  #options;
+  #world;
+  #number;
+  #url;
+
+  constructor(messageId, options, world) {
+    const { url = "/api/messages", cursor = "" } = options;
+    this.#options = options;
+    this.#world = world;
+    this.#number = String(cursor);
+    this.#url = `${url}/${encodeURIComponent(messageId)}`;
+    const parts = {
+      position: this.#number,
+      take: (record) => this.#take(record),
+      isOver: () => this.#isOver(),
+      levelMs: ANSWER_LEVEL_MS,
+    };
+    this.connection = new Connection(`${this.#url}/events`, options, world, parts);
+  }
+
+  async #take({ id, event }) {
+    const truncated = event?.type === "backlog.truncated"; // it is sent anew from its beginning
+    this.last = truncated ? { type: "restart" } : (event ?? this.last);
+    if (event) await call(this.#world, this.#options.onEvent, this.last, id);
+    if (truncated || id) this.#number = id ?? "";
+    return this.#number;
+  }
+
+  // An end in the middle is followed by a restart. One that was read before is not sent again.
+  async #isOver() {
+    if (ENDS.has(this.last?.type)) return true;
+    const { status, cursor, error } = await this.connection.json(this.#url);
+    if (cursor !== this.#number) return false;
+    if (status === "failed") this.last = { type: "error", code: error };
+    else if (status === "stopped") this.last = { type: "end", stopped: true };
+    else if (status === "finished") this.last = { type: "end" };
+    return ENDS.has(this.last?.type);
+  }
+}
+
+/**
+ * Watches a user's events for as long as the page lives, or until it is closed.
+ * eventstream.d.ts has the options and the states.
+ * @returns {{cursor: string, close: () => void}}
+ */
+export function connect(options, world = browser()) {
+  const stream = new UserStream(options, world);
+  stream.run().catch((error) => {
+    if (!(error instanceof StreamStopped)) world.report(error); // onState has said the others
+  });
+  return {
+    get cursor() {
+      return stream.cursor;
+    },
+    close: () => stream.close(),
+  };
+}
+
+/**
+ * Watches an answer to its end, from `cursor` or from its beginning.
+ * eventstream.d.ts has the options.
+ * @returns {Promise<object>} the event that ended it
+ * @throws {StreamStopped} it is not there or not yours, or nobody is signed in
+ * @throws the signal's reason, where that was aborted
+ */
+export async function resumeMessage(messageId, options, world = browser()) {
+  const { signal } = options;
+  const answer = new Answer(messageId, options, world);
+  const close = () => answer.connection.close();
+  signal?.throwIfAborted();
+  signal?.addEventListener("abort", close);
+  try {
+    await answer.connection.run();
+  } finally {
+    signal?.removeEventListener("abort", close);
+  }
+  signal?.throwIfAborted();
+  answer.connection.say("stopped", { reason: "over" });
+  return answer.last;
+}
