@@ -118,6 +118,21 @@ class RunningPostgres:
         return self.url.rpartition("/")[0] + "/" + database
 
 
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """pytest's own, whose variables count at once: a thread may have read the settings before."""
+    patch = pytest.MonkeyPatch()
+    set_variable = patch.setenv
+
+    def setenv(name: str, value: str, prepend: str | None = None) -> None:
+        set_variable(name, value, prepend)
+        get_settings.cache_clear()
+
+    patch.setenv = setenv  # type: ignore[method-assign]
+    yield patch
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps the settings of whoever runs the tests out of them, and the threads of others."""

@@ -68,14 +68,13 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        renew_after_seconds = get_settings().ingest_lease_seconds / 3
         with self._lock:
             executions = list(self._renewed.items())
             due = [ref for ref, when in self._due.items() if when <= now]
             for ref in due:
                 del self._due[ref]
         for execution, renewed in executions:
-            is_time = now - renewed >= renew_after_seconds
+            is_time = now - renewed >= get_settings().ingest_lease_seconds / 3
             execution.send_progress(always=is_time)
             with self._lock:
                 if execution.is_over:
