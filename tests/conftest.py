@@ -22,6 +22,7 @@ from psycopg import sql
 from shared.connections import close_pools
 from shared.message_flusher import _flushers
 from shared.migrate import migrate
+from shared.outbox import outbox
 from shared.settings import Settings, get_settings
 from tests.commands import eventstream, wait_until
 from worker.cli.children import Child, spawn, stop
@@ -143,6 +144,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.upper() in settings or (name.startswith(prefixes) and name not in binaries):
             monkeypatch.delenv(name)
     get_settings.cache_clear()
+    outbox.cache_clear()  # another test's may wait for a Redis that was away
     yield
     if flusher := _flushers.pop(os.getpid(), None):
         flusher.close(_FLUSH_SECONDS)
