@@ -107,7 +107,7 @@ def page_of(cursor: str, limit: int, oldest: Rows, at_cursor: Rows, after: Rows)
 
 
 def _filled(status: Status, start: str, oldest_id: str, rows: Rows, limit: int) -> Page:
-    frames = wire.event_frames(rows[:limit])
+    frames = [wire.event_frame(entry_id, fields[5]) for entry_id, fields in rows[:limit]]
     if sum(map(len, frames)) > MOST_BYTES:
         del frames[how_many(frames) :]
     number = len(frames)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
 
 from shared.encoding import to_json
 from shared.errors import MalformedCursor
@@ -27,7 +26,6 @@ RETRY_MS = (2000, 5000)
 RETRY_CAPPED_MS = (100, 300)
 RETRY_DRAINED_MS = (1000, 10_000)
 
-_EVENT = b'id: %b\ndata: {"id":"%b",%b\n\n'
 _CURSOR = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 _LARGEST = 2**64 - 1
 LARGEST = f"{_LARGEST}-{_LARGEST}"  # the last position that there can be
@@ -85,12 +83,7 @@ def prime_frame(cursor: str) -> bytes:
 
 def event_frame(entry_id: bytes, body: bytes) -> bytes:
     """The frame of one entry: byte for byte what the append step announces."""
-    return _EVENT % (entry_id, entry_id, body[1:])
-
-
-def event_frames(entries: Iterable[tuple[bytes, Sequence[bytes]]]) -> list[bytes]:
-    """The frames of many: each an id, and the fields p, t, e with their values."""
-    return [_EVENT % (entry_id, entry_id, fields[5][1:]) for entry_id, fields in entries]
+    return b'id: %b\ndata: {"id":"%b",%b\n\n' % (entry_id, entry_id, body[1:])
 
 
 def message_frame(sequence_no: int, payload: bytes) -> bytes:
