@@ -165,6 +165,30 @@ async def connect_link(url: str, **address: Any) -> AbstractConnection:
     return connection
 
 
+def postgres_session(url: str, name: str) -> psycopg.Connection[Any]:
+    """Returns a connection that is kept, in autocommit mode; whoever it is for closes it.
+
+    A server that is gone without a word is noticed within some ten seconds.
+
+    Args:
+        url: the database's.
+        name: what Postgres lists it as.
+
+    Raises:
+        psycopg.OperationalError: the server can't be reached, or refuses.
+    """
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=5,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,
+        application_name=name,
+    )
+
+
 @contextmanager
 def postgres() -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """Lends a pooled connection; commits at the end of the block, rolls back on an exception.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import redis
 
 from shared import keys
-from shared.connections import AnyRedis, app_redis
+from shared.connections import AnyRedis, app_redis, ask_together
 from shared.errors import SettingsError
 from shared.messages import RESTART_PAYLOAD, Attempt, Ended
 from shared.settings import get_settings
@@ -87,10 +87,9 @@ class Announcer:
             for channel, said in announcements:
                 client.execute_command(command, channel, said)  # type: ignore[no-untyped-call]
             return
-        pipeline = client.pipeline(transaction=False)
-        for channel, said in announcements:
-            pipeline.execute_command(command, channel, said)  # type: ignore[no-untyped-call]
-        pipeline.execute()
+        for reply in ask_together(client, [(command, *one) for one in announcements]):
+            if isinstance(reply, redis.RedisError):
+                raise reply
 
     def _pause(self, error: Exception) -> None:
         first, longest = PAUSE_SECONDS

@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from shared.connections import postgres_session
 from shared.errors import PostgresUnavailable
 
 log = logging.getLogger(__name__)
@@ -87,12 +88,7 @@ def session(database_url: str) -> Iterator[Connection]:
         PostgresUnavailable: it can't be had.
     """
     try:
-        connection = psycopg.connect(
-            database_url,
-            autocommit=True,
-            connect_timeout=5,
-            application_name="eventstream-retention",
-        )
+        connection = postgres_session(database_url, "eventstream-retention")
     except psycopg.OperationalError as error:
         raise PostgresUnavailable(f"The database can't be reached: {error}") from error
     with connection:

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from shared import message_journal
+from shared.connections import postgres_session
 from shared.message_announcer import Announcer, told, told_of_attempt
 from shared.message_journal import Outcome, Part, Verdict
 from shared.message_pending import Pending, Writing
@@ -146,7 +147,7 @@ class Flusher:
 
     def _session(self) -> Connection:
         if self._connection is None or self._connection.broken:
-            self._connection = _connect(self._database_url)
+            self._connection = postgres_session(self._database_url, "eventstream-flusher")
         return self._connection
 
     def _disconnect(self) -> None:
@@ -175,20 +176,6 @@ def _told(part: Part, outcome: Outcome) -> list[tuple[str, bytes]]:
     prev = outcome.last - len(outcome.written)
     payloads = [event.payload for event in outcome.written]
     return told(part.message_id, prev, payloads, finished=outcome.finished)
-
-
-def _connect(database_url: str) -> Connection:
-    """Connects so that a server which is gone without a word is noticed within some ten seconds."""
-    return psycopg.connect(
-        database_url,
-        autocommit=True,
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
-        application_name="eventstream-flusher",
-    )
 
 
 _flushers: dict[int, Flusher] = {}  # by process: a child leaves its parent's connection alone

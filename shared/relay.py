@@ -17,7 +17,7 @@ import psycopg
 import redis
 
 from shared import event_outbox, keys
-from shared.connections import AnyRedis
+from shared.connections import AnyRedis, postgres_session
 from shared.event_outbox import Connection, Waiting
 from shared.scripts import script
 from shared.settings import get_settings
@@ -176,16 +176,7 @@ def _session(database_url: str) -> Connection:
     Both ends probe a silent connection, and the server ends a session that asks nothing for
     `IDLE_SECONDS`, which a process that works never lets pass.
     """
-    session = psycopg.connect(
-        database_url,
-        autocommit=True,
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
-        application_name="eventstream-relay",
-    )
+    session = postgres_session(database_url, "eventstream-relay")
     session.execute(
         "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2;"
         " SET tcp_keepalives_count = 3; SET tcp_user_timeout = 10000;"

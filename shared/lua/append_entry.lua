@@ -12,7 +12,8 @@ local function last_id(stream)
 end
 
 -- to: {stream, channel, publish ('PUBLISH' or 'SPUBLISH'; '' appends nothing), maxlen, ttl_ms},
--- one table for all that a step appends to a stream: `to.last` keeps its last id.
+-- one table for all that a step appends to a stream: `to.last` keeps its last id, `to.renewed`
+-- whether its life was looked at.
 local function append_entry(to, token, body)
   if to.publish == '' then return '', '' end
   local prev = to.last or last_id(to.stream)
