@@ -201,6 +201,14 @@ def test_a_forgotten_run_does_not_take_the_place_of_a_newer_one(client: redis.Re
     assert submit(forgotten, started()).verdict == "ok", "the newer one is over"
 
 
+def test_events_of_one_step_name_each_other_as_the_one_before(client: redis.Redis) -> None:
+    accepted()
+    accepted()  # ends the first in the same step
+    rows: list[tuple[bytes, dict[bytes, bytes]]] = client.xrange(keys.stream(USER))  # type: ignore[assignment]
+    assert len(rows) == 3
+    assert [fields[b"p"] for _, fields in rows] == [b"0-0", rows[0][0], rows[1][0]]
+
+
 def test_what_a_superseded_run_knew_of_its_tasks_is_forgotten(
     client: redis.Redis, ref: RunRef
 ) -> None:
