@@ -1,5 +1,7 @@
 """A task that does nothing, with the `ingest` option and without, for the benchmark's worker.
 
+Another does what tracking can't do without: it asks Redis something at its start and at its end.
+
 How long each execution takes its process, from `task_prerun` until everybody has heard of
 `task_postrun`, goes into files of the folder that `BENCHMARK_FOLDER` names.
 """
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from celery import Task, shared_task, signals
+
+from shared.connections import app_redis, ask
 
 KEPT = 50  # of each kind in memory, before they are written
 _began = 0.0
@@ -26,6 +30,13 @@ def tracked(user_id: str, source_id: str) -> None:
 @shared_task(name="benchmark.untracked")
 def untracked(user_id: str, source_id: str) -> None:
     """Does nothing."""
+
+
+@shared_task(name="benchmark.pinging")
+def pinging(user_id: str, source_id: str) -> None:
+    """Sends two bare PINGs, as a tracked task reports twice."""
+    ask(app_redis(), "PING")
+    ask(app_redis(), "PING")
 
 
 def begin(**_: Any) -> None:
