@@ -159,8 +159,9 @@ def _accepted(
 ) -> RunRef:
     """A run that exists: a new one, or the group's that is still open.
 
-    A group's run may end before its last members are published: they share the next one, since
-    a run of each one's own would supersede that of the one before.
+    A group's run may be complete before its last members are published: they share the next one,
+    since a run of each one's own would supersede that of the one before. Members of one that has
+    failed or was cancelled meanwhile are not run, as those that were published before it.
     """
     told = headers.get(HEADER)
     name = str(told.get("name") or owner[1]) if isinstance(told, Mapping) else owner[1]
@@ -174,18 +175,24 @@ def _accepted(
         ref = new_run(*owner, name, final=final)
         submit(ref, fact)
         return ref
-    for number in count(_group_runs.get(group, 1)):
+    latest, first = _group_runs.get(group, (1, headers["id"]))
+    goes_on = headers["id"] != first
+    for number in count(latest):
         ref = new_run(*owner, name, final=final, group=f"{group} {number}")
         outcome = submit(ref, fact)
         if not (outcome and outcome.verdict == "duplicate" and outcome.status in TERMINAL):
             break
-    _group_runs[group] = number
+        if goes_on and number == latest and outcome.status != "completed":
+            break
+    _group_runs[group] = number, first
     if len(_group_runs) > GROUPS_REMEMBERED:
         _group_runs.pop(next(iter(_group_runs)), None)
     return ref
 
 
-_group_runs: dict[str, int] = {}  # the number of each group's latest run: where to begin to look
+# The number of each group's latest run, and the id of the member that came first: the same again
+# is the same canvas, published once more.
+_group_runs: dict[str, tuple[int, str]] = {}
 
 
 def _eta_ms(headers: Mapping[str, Any]) -> int | None:

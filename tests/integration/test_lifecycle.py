@@ -251,6 +251,29 @@ def test_a_member_published_after_its_group_has_ended_is_a_run_of_its_own(
     assert lab.kinds() == ["queued", "started", "completed"] * 2
 
 
+def test_a_member_published_after_its_group_has_failed_is_not_run(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "marks"
+    fail: Any = lab.app.tasks["tests.fail"]
+    mark: Any = lab.app.tasks["tests.mark"]
+    fail.apply_async(kwargs={**WHO, "secret": "x"}, group_id="failed-group")
+    lab.wait_for(lambda: "failed" in lab.kinds())
+    mark.apply_async(kwargs={**WHO, "path": str(path)}, group_id="failed-group")
+    assert lab.told() == ["queued", "started", "failed"]
+    assert not path.exists()
+
+
+def test_a_group_that_failed_and_is_published_again_is_another_run(
+    lab: Lab, tmp_path: Path
+) -> None:
+    fail: Any = lab.app.tasks["tests.fail"]
+    again = {"group_id": f"group-{tmp_path}", "task_id": f"first-{tmp_path}"}
+    for _ in range(2):
+        fail.apply_async(kwargs={**WHO, "secret": "x"}, **again)
+        lab.wait_for(lambda: lab.kinds()[-1:] == ["failed"])
+        lab.settle()
+    assert lab.kinds() == ["queued", "started", "failed"] * 2
+
+
 def test_a_task_that_is_sent_off_and_not_waited_for_still_runs(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "marks"
     lab.send("send_off", path=str(path))
