@@ -36,25 +36,33 @@ def check_event(event: Mapping[str, Any]) -> None:
 def check_message_event(event: Mapping[str, Any]) -> None:
     """Raises ValidationError where an event of an answer is not as `/asyncapi.json` has it."""
     name = event["type"] if event["type"] in MESSAGE_EVENTS else "application"
-    document = asyncapi("cookie")
-    schema = document["channels"]["messageEvents"]["messages"][name]["payload"]
-    references = {"components": document["components"]}
-    Draft7Validator({**schema, **references}).validate(event)
+    _message_validator(name).validate(event)
 
 
 def check_answer(method: str, path: str, status: int, content_type: str, body: Any) -> None:
     """Raises ValidationError where an answer is not as `/openapi.json` has it."""
-    document = openapi("cookie")
+    document, registry = _openapi()
     assert content_type in document["paths"][path][method]["responses"][str(status)]["content"]
     steps = ["paths", path, method, "responses", str(status), "content", content_type, "schema"]
     pointer = "/".join(step.replace("~", "~0").replace("/", "~1") for step in steps)
     reference = {"$ref": f"{DOCUMENT}#/{pointer}"}
-    registry: Registry[Any] = Registry().with_resource(
-        DOCUMENT, Resource.from_contents(document, default_specification=DRAFT202012)
-    )
     Draft202012Validator(reference, registry=registry, format_checker=FORMATS).validate(body)
 
 
 @cache
 def _event_validator(event_type: str) -> Draft202012Validator:
     return Draft202012Validator(event_schema(CATALOGUE[event_type]), format_checker=FORMATS)
+
+
+@cache
+def _message_validator(name: str) -> Draft7Validator:
+    document = asyncapi("cookie")
+    schema = document["channels"]["messageEvents"]["messages"][name]["payload"]
+    return Draft7Validator({**schema, "components": document["components"]})
+
+
+@cache
+def _openapi() -> tuple[dict[str, Any], Registry[Any]]:
+    document = openapi("cookie")
+    resource = Resource.from_contents(document, default_specification=DRAFT202012)
+    return document, Registry().with_resource(DOCUMENT, resource)
