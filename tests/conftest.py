@@ -36,6 +36,16 @@ _STOP_SECONDS = 5
 _FLUSH_SECONDS = 0.1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first, and no process is left with it at the end."""
+    items.sort(key=_seconds_allowed, reverse=True)
+
+
+def _seconds_allowed(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
+
+
 class RunningRedis:
     """The session's Redis. A test that stops it starts it again, on the same port."""
 
