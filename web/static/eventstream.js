@@ -5,8 +5,8 @@
  * docs/how-to/use-the-client.md has them with examples. Both read by `fetch`, so that they can send
  * a token and see a refusal's status, which EventSource can't.
  *
- * - One record is handled at a time, and the next is read only then: a slow handler holds the server
- *   back, whose journal is the buffer.
+ * - One record is handled at a time. A slow handler costs no memory: the server's journal is the
+ *   buffer.
  * - The cursor moves after the handler has run, and only forward; but for `backlog.truncated`, since
  *   ids may start anew after a reset.
  * - No state is silent: each wait has its reason and its end, and so has a stop.
