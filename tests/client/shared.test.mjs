@@ -191,6 +191,19 @@ test("a truncation reaches each tab, which fetches the state for itself", async 
   }
 });
 
+test("a tab that has fetched the state in mid-stream says again how the connection is", async () => {
+  const browser = new Browser();
+  const pages = await openAll(browser, 2, { onSnapshot: () => {} });
+  await browser.advance(1000);
+  const event = { type: "backlog.truncated", payload: { reason: "trimmed", cursor: "1005-0" } };
+  for (const stream of browser.journal.open) stream.send(`data: ${JSON.stringify(event)}\n\n`);
+  await browser.advance(1000);
+  for (const { states } of pages) {
+    assert.ok(states.some(({ reason }) => reason === "truncated"));
+    assert.equal(states.at(-1).state, "live");
+  }
+});
+
 test("ids that begin anew are told to each tab once, also to one that was away", async () => {
   const browser = new Browser();
   const pages = await openAll(browser, 3);
