@@ -51,6 +51,7 @@ class SourceAccepted(Success):
 class Sources(Success):
     """The user's sources as they stand, newest first."""
 
+    user_id: str = Field(description="Who the user is; the browser's tabs share a stream by it.")
     cursor: Cursor = Field(description="The position that belongs to these states.")
     sources: list[RunState] = Field(description="Each source's latest run, at most 200.")
 

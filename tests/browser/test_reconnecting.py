@@ -160,7 +160,7 @@ def test_one_connection_too_many_waits_as_it_was_told(
         first = page.context.new_page()
         watch(first, server.url)
         page.goto(f"{server.url}/healthz")
-        page.evaluate(WATCH, {"options": {}})
+        page.evaluate(WATCH, {"options": {"share": False}})
         wait_until(lambda: page.evaluate("states.at(-1).status === 429"), "it is refused")
         refused = page.evaluate("states.at(-1)")
         assert refused["code"] == "too_many_connections"

@@ -49,6 +49,7 @@ def test_an_upload_is_accepted_stored_and_sent_to_the_workers(
         assert rows.fetchall() == [("a.txt", 5), ("b.txt", 5)]
     listed: Any = api.get("/api/sources").json
     assert [s["name"] for s in listed["sources"]] == ["a.txt and 1 more"]
+    assert listed["user_id"] == USER
     one: Any = api.get(f"/api/sources/{answer.json['source_id']}").json
     assert one["source"]["status"] == "queued"
 

@@ -48,8 +48,10 @@ def create_source() -> tuple[dict[str, Any], int]:
 @blueprint.get("/api/sources")
 def get_sources() -> dict[str, Any]:
     """The user's newest sources, and the cursor from which to watch them."""
-    cursor, runs = list_runs(request_user())
-    return {"success": True, "cursor": cursor, "sources": [asdict(run) for run in runs]}
+    user_id = request_user()
+    cursor, runs = list_runs(user_id)
+    states = [asdict(run) for run in runs]
+    return {"success": True, "user_id": user_id, "cursor": cursor, "sources": states}
 
 
 @blueprint.get("/api/sources/<source_id>")

@@ -30,6 +30,7 @@ export interface AnswerEvent {
 /** What `GET /api/sources` says. */
 export interface Snapshot {
   success: true;
+  user_id: string;
   cursor: string;
   sources: Record<string, unknown>[];
 }
@@ -49,6 +50,7 @@ export interface StateWaiting {
     | "push_disabled"
     | "unreachable"
     | "offline"
+    | "rewound"
     | "silent"
     | "refused"
     | "not_a_stream"
@@ -96,6 +98,8 @@ export interface ConnectOptions extends StreamOptions {
   snapshotUrl?: string;
   /** Whose cursor is kept in localStorage. Without it none is kept. */
   user?: string;
+  /** One connection for all of the user's tabs: true, where it is known who the user is. */
+  share?: boolean;
   /** Where to go on from, in place of the kept cursor. */
   cursor?: string;
   /** Fetches the state before it watches, and goes on from there where it has no cursor. */

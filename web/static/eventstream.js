@@ -5,11 +5,13 @@
  * docs/how-to/use-the-client.md has them with examples. Both read by `fetch`, so that they can send
  * a token and see a refusal's status, which EventSource can't.
  *
- * - One record is handled at a time, and the next is read only then: a slow handler holds the server
- *   back, whose journal is the buffer.
+ * - One record is handled at a time. A slow handler costs no memory: the server's journal is the
+ *   buffer.
  * - The cursor moves after the handler has run, and only forward; but for `backlog.truncated`, since
  *   ids may start anew after a reset.
  * - No state is silent: each wait has its reason and its end, and so has a stop.
+ * - The tabs of a user have one connection among them, where the browser has Web Locks and
+ *   BroadcastChannel; SharedStream says how.
  */
 
 const KEEPALIVE_MS = 15_000; // SSE_KEEPALIVE_SECONDS of the server
@@ -21,6 +23,13 @@ const ANSWER_LEVEL_MS = 1000; // an answer is replayed in less, and its events t
 const PASSING = new Set([408, 425, 429]); // and all from 500 on: worth another try
 const ENDS = new Set(["end", "error"]); // of an answer
 const STATED = "source.ingest."; // the events that `GET /api/sources` sums up
+const TRUNCATED = "backlog.truncated";
+const KEPT_RECORDS = 500; // of what was heard last, for tabs that have missed some
+const PAGE = 100; // records that wait in a tab, and that it is given at a time
+const ANSWER_MS = 5000; // in which a leader that lives has answered
+const ASK_AGAIN_MS = 1000;
+const REWIND_MS = 5000; // between replays for tabs that are far behind: the server counts them
+const GATHER_MS = 100; // for others that are as far behind
 
 /** Whether an id lies after a cursor; anything lies after no cursor. Both kinds of id will do. */
 export function isAfter(id, cursor) {
@@ -132,6 +141,8 @@ const browser = () => ({
   storage: () => localStorage,
   window: globalThis.window,
   document: globalThis.document,
+  locks: globalThis.navigator?.locks, // over HTTPS and on localhost only
+  channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
 });
 
 /** Runs a function of the page's own: its fault is reported, and stops no stream. */
@@ -151,8 +162,10 @@ class Connection {
   #idleMs;
   #position;
   #take;
+  #heardBytes;
   #isOver;
   #levelMs;
+  #rewindTo = null;
   #closed = false;
   #failures = 0; // since something was last heard
   #retryMs = 0;
@@ -170,26 +183,29 @@ class Connection {
    * @param {object} world
    * @param {object} parts
    * @param {string} parts.position where to go on from
-   * @param {(record: {id: string|null, event: object|null}) => Promise<string|null>} parts.take
-   *   gets each record after the position, once; says the new position, or null for the old one
+   * @param {(record: {prev: string, id: string|null, event: object|null}) => Promise<string|null>} parts.take
+   *   gets each record after the position `prev`, once; says the new one, or null for the old one
+   * @param {() => void} [parts.heard] called when what has arrived at once was taken
    * @param {() => boolean|Promise<boolean>} [parts.isOver] whether a response that has ended was the last; may ask
    * @param {number} [parts.levelMs] how long after its opening a stream is live for certain
    */
-  constructor(url, options, world, { position, take, isOver = () => false, levelMs = Infinity }) {
+  constructor(url, options, world, parts) {
+    const { position, take, heard = () => {}, isOver = () => false, levelMs = Infinity } = parts;
     this.#url = url;
     this.#options = options;
     this.#world = world;
     this.#idleMs = 3 * (options.keepaliveMs ?? KEEPALIVE_MS);
     this.#position = position;
     this.#take = take;
+    this.#heardBytes = heard;
     this.#isOver = isOver;
     this.#levelMs = levelMs;
   }
 
   /**
    * Stays connected; rejects with the StreamStopped that ends it.
-   * @param {((position: string) => Promise<string>)|null} first done before, with equal patience;
-   *   says where to go on from
+   * @param {(() => Promise<string|null>)|null} first done before, with equal patience; says where to
+   *   go on from, or null: no stream is wanted
    */
   async run(first = null) {
     const { window, document } = this.#world;
@@ -202,9 +218,9 @@ class Connection {
     try {
       while (!this.#closed) {
         const pause = await this.#try(async () => {
-          if (first) this.#position = await first(this.#position);
+          if (first) this.#position = await first();
           first = null;
-          await this.#connect();
+          if (this.#position !== null) await this.#connect();
         });
         if (this.#closed || !pause) return;
         await this.#wait(pause);
@@ -222,12 +238,27 @@ class Connection {
     }
   }
 
-  /** Ends it; what the handler is at is let finish. */
-  close() {
-    this.say("stopped", { reason: "closed" });
+  get isClosed() {
+    return this.#closed;
+  }
+
+  /** Ends it, and says so; what the handler is at is let finish. */
+  close(why = { reason: "closed" }) {
+    this.say("stopped", why);
+    this.end();
+  }
+
+  /** Ends it without a word. */
+  end() {
     this.#closed = true;
     this.#attempt.abort();
     this.#waiting?.end();
+  }
+
+  /** Reads again from an earlier position: at once, unless it waits. */
+  rewind(position) {
+    this.#rewindTo = position;
+    if (!this.#waiting) this.#attempt.abort(new Interruption("rewound", { atOnce: true }));
   }
 
   /** Says where it is. */
@@ -271,7 +302,7 @@ class Connection {
     this.say("connecting");
     try {
       await attempt();
-      if (this.#closed || (await this.#isOver())) return null;
+      if (this.#closed || this.#position === null || (await this.#isOver())) return null;
       return { reason: this.#ending, ms: this.#nextMs(), firm: false };
     } catch (error) {
       if (error instanceof Interruption) return this.#pauseAfter(error);
@@ -345,7 +376,8 @@ class Connection {
   }
 
   async #connect() {
-    const from = this.#position;
+    const from = (this.#position = this.#rewindTo ?? this.#position);
+    this.#rewindTo = null;
     const headers = { Accept: "text/event-stream", ...(from && { "Last-Event-ID": from }) };
     const response = await this.#request(this.#url, headers);
     const kind = response.headers.get("content-type") ?? "";
@@ -369,6 +401,7 @@ class Connection {
         if (this.#closed) return;
         await this.#receive(record);
       }
+      this.#heardBytes();
     }
   }
 
@@ -385,7 +418,8 @@ class Connection {
 
   async #hand(id, data) {
     this.#world.clearTimeout(this.#levelTimer);
-    this.#position = (await this.#take({ id, event: this.#parse(data) })) ?? this.#position;
+    const prev = this.#position;
+    this.#position = (await this.#take({ prev, id, event: this.#parse(data) })) ?? prev;
     if (this.#isLive(id)) this.#becomeLevel();
     this.#listenForQuiet();
   }
@@ -451,13 +485,337 @@ class KeptCursor {
   }
 }
 
+/** Whether a record is the next after a position: nothing lies between, and it is not known yet. */
+const isNext = ({ prev, id }, at) => !at || (isAfter(id, at) && !isAfter(prev, at));
+
+/** The records that were heard last, without a gap between them. */
+class RecentRecords {
+  #records = [];
+  #start;
+
+  constructor(position) {
+    this.#start = position;
+  }
+
+  get end() {
+    return this.#records.at(-1)?.id ?? this.#start;
+  }
+
+  /** Keeps a record, unless it is an earlier one; after a gap it begins anew. */
+  add(record) {
+    if (!isAfter(record.id, this.end)) return;
+    if (!this.end || !isNext(record, this.end)) [this.#records, this.#start] = [[], record.prev];
+    this.#records.push(record);
+    if (this.#records.length > KEPT_RECORDS) this.#start = this.#records.shift().id;
+  }
+
+  /** A page of what follows a position; null where that is too long ago. */
+  after(position) {
+    if (position !== this.#start && isAfter(this.#start, position)) return null;
+    const first = this.#records.findIndex(({ id }) => isAfter(id, position));
+    return first < 0 ? [] : this.#records.slice(first, first + PAGE);
+  }
+}
+
+/**
+ * A tab's part in the one connection of all its user's tabs. The one that holds the lock leads: it
+ * reads the stream and posts what it reads. Each tab, the leader's too, handles by itself.
+ *
+ * - A record has `prev`, the position from which it was read. With `reach`, the id of the last record
+ *   that a tab has taken: `prev <= reach < id` is the next one, `id <= reach` is known, and in any
+ *   other case the tab has missed something, and asks. So no order of posts, no loss or repetition,
+ *   and no second leader for a moment can lose or double an event.
+ * - Each post says how far the leader is, and it posts with each keepalive: a post, a question or an
+ *   answer that was lost with a tab is noticed at the next one.
+ * - It answers from what it heard last, as a follower too. For a tab that is further behind, the
+ *   stream is read again from there.
+ * - A handler that is slow or hangs holds nobody up: a page of records waits for it, no more.
+ * - `era` changes when ids begin anew. A tab that has missed the word of it finds out by that.
+ * - A page that is put away leaves. One that hangs is told by its silence, and the lock is stolen.
+ */
+class SharedStream {
+  #name;
+  #world;
+  #silenceMs;
+  #open;
+  #tab;
+  #reach;
+  #recent;
+  #queue = []; // of this tab's handler
+  #isHandling = false;
+  #era = null; // not known before a leader was heard
+  #state = null; // of the leader's connection
+  #leaderAt = "";
+  #asked = null;
+  #askedAt = 0;
+  #watchdog = 0;
+  #channel = null; // while it takes part
+  #request = null; // for the lock
+  #isStealing = false;
+  #leading = null; // the connection, where this tab leads
+  #unsent = [];
+  #rewindTo = "";
+  #rewindTimer = 0;
+  #rewoundAt = 0;
+  #listening = new AbortController();
+  #fail;
+
+  /**
+   * @param {string} name the lock's and the channel's
+   * @param {object} world
+   * @param {object} parts
+   * @param {string} parts.position where this tab is
+   * @param {number} parts.silenceMs how long a leader may say nothing
+   * @param {(parts: object) => Connection} parts.open makes the leader's connection
+   * @param {object} parts.tab `handle(record)`, one at a time, and `say(state)`
+   */
+  constructor(name, world, { position, silenceMs, open, tab }) {
+    this.#name = name;
+    this.#world = world;
+    this.#silenceMs = silenceMs;
+    this.#open = open;
+    this.#tab = tab;
+    this.#reach = position;
+    this.#recent = new RecentRecords(position);
+  }
+
+  /** Takes part until it is closed; rejects with the StreamStopped that ends it. */
+  run() {
+    const { window, document } = this.#world;
+    const { signal } = this.#listening;
+    const join = () => this.#join();
+    const leave = () => this.#leave();
+    const look = () => document.visibilityState === "visible" && this.#ask();
+    window?.addEventListener("pagehide", leave, { signal });
+    window?.addEventListener("pageshow", join, { signal });
+    document?.addEventListener("freeze", leave, { signal });
+    document?.addEventListener("resume", join, { signal });
+    document?.addEventListener("visibilitychange", look, { signal });
+    return new Promise((_, fail) => {
+      this.#fail = fail;
+      this.#join();
+    });
+  }
+
+  close() {
+    this.#listening.abort();
+    this.#leave();
+  }
+
+  #join() {
+    if (this.#channel) return;
+    this.#channel = this.#world.channel(this.#name);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#asked = null;
+    this.#ask();
+    this.#campaign(this.#channel).catch(this.#fail);
+  }
+
+  #leave() {
+    this.#channel?.close();
+    this.#channel = null;
+    this.#world.clearTimeout(this.#watchdog);
+    this.#request?.abort();
+  }
+
+  // Waits for the lock, and for the next one where it was stolen.
+  async #campaign(channel) {
+    while (this.#channel === channel) {
+      const request = (this.#request = new AbortController());
+      const { signal } = request;
+      const how = this.#isStealing ? { steal: true } : { signal };
+      this.#isStealing = false;
+      const lead = () => this.#lead(signal);
+      try {
+        await this.#world.locks.request(this.#name, how, lead);
+      } catch (error) {
+        if (error instanceof StreamStopped) throw error;
+        if (error.name !== "AbortError") await lead(); // no locks for this page: one of its own
+      } finally {
+        request.abort();
+      }
+    }
+  }
+
+  async #lead(signal) {
+    if (signal.aborted) return;
+    this.#world.clearTimeout(this.#watchdog);
+    if (!this.#recent.after(this.#reach)) this.#recent = new RecentRecords(this.#reach);
+    this.#era ??= "";
+    const connection = this.#open({
+      position: this.#recent.end,
+      onState: (state) => this.#declare(state),
+      take: (record) => this.#read(record),
+      heard: () => this.#post(),
+    });
+    this.#leading = connection;
+    const over = new Promise((end) => signal.addEventListener("abort", end));
+    try {
+      await Promise.race([connection.run(), over]); // a token function may hang
+    } finally {
+      this.#stepDown(connection);
+    }
+  }
+
+  #stepDown(connection) {
+    connection.end();
+    if (this.#leading !== connection) return;
+    this.#leading = null;
+    this.#world.clearTimeout(this.#rewindTimer);
+    this.#rewindTimer = 0;
+  }
+
+  #declare(state) {
+    this.#state = state;
+    this.#post();
+    this.#tab.say(state);
+  }
+
+  #post(records = this.#unsent.splice(0)) {
+    const message = { era: this.#era, at: this.#recent.end, state: this.#state, records };
+    this.#channel?.postMessage(message);
+  }
+
+  // A record from the server. A truncation goes on as the record that leads to its cursor.
+  #read({ prev, id, event }) {
+    if (event?.type !== TRUNCATED) return id && this.#spread({ prev: prev || id, id, event });
+    const { cursor, reason } = event.payload;
+    if (reason === "trimmed") return this.#spread({ prev, id: cursor, event });
+    this.#post();
+    this.#era = String(this.#world.random());
+    this.#beginAnew(event);
+    return this.#spread({ prev: cursor, id: cursor, event });
+  }
+
+  #spread(record) {
+    this.#unsent.push(record);
+    this.#offer(record);
+    this.#handleAll();
+    return record.id;
+  }
+
+  #hear({ want, era, at, state, records }) {
+    if (want !== undefined && this.#leading) this.#answer(want);
+    if (want !== undefined || this.#leading) return; // what another leader reads, it reads itself
+    this.#recognize(era, at, records);
+    this.#follow(state);
+    this.#leaderAt = at;
+    for (const record of records) this.#offer(record);
+    if (!this.#reach && at) this.#offer({ prev: at, id: at, event: null }); // begins where it is
+    this.#handleAll();
+  }
+
+  #recognize(era, at, [first]) {
+    if (this.#era !== null && this.#era !== era) {
+      const cursor = first?.prev ?? at;
+      const payload = { reason: "journal_reset", oldest_retained_id: null, cursor };
+      this.#beginAnew(first?.event?.type === TRUNCATED ? first.event : { type: TRUNCATED, payload });
+    }
+    this.#era = era;
+  }
+
+  #follow(state) {
+    const isNew = JSON.stringify(state) !== JSON.stringify(this.#state);
+    this.#state = state;
+    this.#expectWord(this.#silenceMs + Math.max(0, (state.until ?? 0) - this.#world.now()));
+    if (isNew) this.#tab.say(state);
+  }
+
+  #beginAnew(event) {
+    this.#reach = event.payload.cursor;
+    this.#recent = new RecentRecords(this.#reach);
+    this.#queue.push({ id: this.#reach, event });
+  }
+
+  #offer(record) {
+    this.#recent.add(record);
+    if (this.#queue.length >= PAGE || !isNext(record, this.#reach)) return;
+    this.#queue.push(record);
+    this.#reach = record.id;
+  }
+
+  async #handleAll() {
+    if (this.#isHandling) return;
+    this.#isHandling = true;
+    try {
+      while (this.#hasNext()) await this.#handle(this.#queue.shift());
+      this.#isHandling = false;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #handle(record) {
+    await this.#tab.handle(record);
+    if (record.event?.type === TRUNCATED) this.#tab.say(this.#state); // it has said its own
+  }
+
+  #hasNext() {
+    if (this.#listening.signal.aborted) return false;
+    if (this.#queue.length) return true;
+    const heard = this.#recent.after(this.#reach);
+    heard?.forEach((record) => this.#offer(record));
+    const isBehind = !heard || isAfter(this.#leaderAt, this.#reach);
+    if (!this.#queue.length && isBehind) this.#ask();
+    return this.#queue.length > 0;
+  }
+
+  // Not twice for the same at once: the answer may have to wait for the server.
+  #ask() {
+    if (this.#leading) return this.#recent.after(this.#reach) || this.#rewind(this.#reach);
+    const now = this.#world.now();
+    if (this.#asked === this.#reach && now < this.#askedAt + ASK_AGAIN_MS) return;
+    [this.#asked, this.#askedAt] = [this.#reach, now];
+    this.#channel?.postMessage({ want: this.#reach });
+    this.#expectWord(ANSWER_MS);
+  }
+
+  #answer(want) {
+    const heard = want ? this.#recent.after(want) : [];
+    if (!heard) this.#rewind(want);
+    this.#post(heard ?? []);
+  }
+
+  #rewind(position) {
+    const isLower = !this.#rewindTimer || isAfter(this.#rewindTo, position);
+    if (isLower) this.#rewindTo = position;
+    const { setTimeout, now } = this.#world;
+    const pauseMs = Math.max(GATHER_MS, this.#rewoundAt + REWIND_MS - now());
+    this.#rewindTimer ||= setTimeout(() => this.#readAgain(), pauseMs);
+  }
+
+  #readAgain() {
+    this.#rewindTimer = 0;
+    this.#rewoundAt = this.#world.now();
+    this.#recent = new RecentRecords(this.#rewindTo);
+    this.#leading.rewind(this.#rewindTo);
+  }
+
+  // A leader that can't say a word holds its lock all the same.
+  #expectWord(ms) {
+    const { setTimeout, clearTimeout, random } = this.#world;
+    clearTimeout(this.#watchdog);
+    if (!this.#channel) return;
+    const jitteredMs = ms + random() * FIRST_WAIT_MS; // one tab is to be the first
+    this.#watchdog = setTimeout(() => this.#steal(), Math.min(jitteredMs, LONGEST_TIMER_MS));
+  }
+
+  #steal() {
+    this.#isStealing = true;
+    this.#request.abort();
+  }
+}
+
 /** One user's events, on their way to the page's handlers. */
 class UserStream {
   #options;
   #world;
+  #url;
+  #user;
   #kept;
   #cursor;
-  #connection;
+  #connection; // for what this tab fetches itself: the state, and where it shares none, the stream
+  #shared = null;
   #snapshotUrl;
   #stated = ""; // the cursor of the last snapshot
 
@@ -465,6 +823,8 @@ class UserStream {
     const { url = "/api/events", user, cursor } = options;
     this.#options = options;
     this.#world = world;
+    this.#url = url;
+    this.#user = user;
     this.#kept = new KeptCursor(url, user, world);
     this.#cursor = cursor ?? this.#kept.read();
     this.#snapshotUrl = options.snapshotUrl ?? url.replace(/events(?=$|\?)/, "sources");
@@ -477,22 +837,60 @@ class UserStream {
   }
 
   async run() {
-    const first = this.#options.snapshotFirst ? (position) => this.#begin(position) : null;
-    await this.#connection.run(first);
+    await this.#connection.run(() => this.#begin());
+    if (this.#connection.isClosed || !this.#isShared()) return;
+    this.#shared = this.#share();
+    try {
+      await this.#shared.run();
+    } finally {
+      this.#shared.close();
+    }
   }
 
-  close() {
-    this.#connection.close();
+  close(why) {
+    this.#shared?.close();
+    this.#connection.close(why);
   }
 
-  async #begin(position) {
-    await this.#fetchSnapshot(null);
-    if (!position) this.#move(this.#stated);
-    return this.#cursor;
+  async #begin() {
+    if (this.#options.snapshotFirst) {
+      await this.#fetchSnapshot(null);
+      if (!this.#cursor) this.#move(this.#stated);
+    }
+    return this.#isShared() ? null : this.#cursor;
+  }
+
+  #isShared() {
+    const { locks, channel } = this.#world;
+    return this.#options.share !== false && this.#user !== undefined && locks && channel;
+  }
+
+  #share() {
+    const { keepaliveMs = KEEPALIVE_MS } = this.#options;
+    return new SharedStream(`eventstream:${this.#url}:${this.#user}`, this.#world, {
+      position: this.#cursor,
+      silenceMs: 4 * keepaliveMs, // a connection is given three, and says then that it waits
+      open: ({ onState, ...parts }) =>
+        new Connection(this.#url, { ...this.#options, onState }, this.#world, parts),
+      tab: { handle: (record) => this.#handle(record), say: (state) => this.#say(state) },
+    });
+  }
+
+  #say({ state, ...why }) {
+    if (state === "stopped") this.close(why);
+    else this.#connection.say(state, why);
+  }
+
+  // A record that the tabs share is cloned: it may be handed on after the page has changed its own.
+  async #handle({ id, event }) {
+    const record = { id, event: structuredClone(event) };
+    if (event?.type !== TRUNCATED) return this.#take(record);
+    await this.#connection.run(() => this.#take(record).then(() => null));
+    return null;
   }
 
   async #take({ id, event }) {
-    if (event?.type === "backlog.truncated") return this.#truncated(event);
+    if (event?.type === TRUNCATED) return this.#truncated(event);
     if (event && !this.#isStated(id, event)) {
       await call(this.#world, this.#options.onEvent, event, id);
     }
@@ -519,6 +917,7 @@ class UserStream {
     const snapshot = await this.#connection.json(this.#snapshotUrl);
     await call(this.#world, this.#options.onSnapshot, snapshot, truncation);
     this.#stated = snapshot.cursor;
+    this.#user = snapshot.user_id ?? this.#user; // the server knows better who it is
   }
 
   #move(cursor, anywhere = false) {
@@ -551,7 +950,7 @@ class Answer {
   }
 
   async #take({ id, event }) {
-    const truncated = event?.type === "backlog.truncated"; // it is sent anew from its beginning
+    const truncated = event?.type === TRUNCATED; // it is sent anew from its beginning
     this.last = truncated ? { type: "restart" } : (event ?? this.last);
     if (event) await call(this.#world, this.#options.onEvent, this.last, id);
     if (truncated || id) this.#number = id ?? "";
