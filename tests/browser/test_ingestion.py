@@ -20,12 +20,17 @@ BROKEN_NAME = "torn.pdf"
 # Keeps what every toast has shown, in order, as [source, status, percent].
 RECORD_TOASTS = """
 window.shown = [];
-new MutationObserver(() => {
-  for (const row of document.querySelectorAll(".toast[data-source]")) {
+const record = (root) => () => {
+  for (const row of root.querySelectorAll(".toast[data-source]")) {
     const percent = row.querySelector("[role=progressbar]").getAttribute("aria-valuenow");
     if (percent !== null) shown.push([row.dataset.source, row.dataset.status, Number(percent)]);
   }
-}).observe(document, { subtree: true, childList: true, attributes: true });
+};
+customElements.whenDefined("event-toasts").then(() => {
+  const { shadowRoot } = document.querySelector("event-toasts");
+  const watched = { subtree: true, childList: true, attributes: true };
+  new MutationObserver(record(shadowRoot)).observe(shadowRoot, watched);
+});
 """
 # Whether that source's toast has shown an end, then a beginning, then an end.
 ENDED_TWICE = """
@@ -125,7 +130,7 @@ def test_one_broken_file_of_twenty_is_named_with_its_reason_and_nothing_executes
     expect(alone).to_have_attribute("data-status", "completed", timeout=DONE_MS)
     expect(page.locator(".source-name").first).to_have_text(SCRIPT_NAME)
     assert page.evaluate("window.executed === undefined")
-    expect(page.locator("main script, main img, #toasts script, #toasts img")).to_have_count(0)
+    expect(page.locator("main script, main img, .toast script, .toast img")).to_have_count(0)
 
 
 def test_a_search_finds_what_was_ingested_and_highlights_it(
