@@ -35,7 +35,8 @@ export function badgeWords(state, { now, isFirst, isOnline }) {
   if (state.state === "live") return { look: "live", text: "Live", why: "" };
   if (state.state === "catching_up") return { look: "catching_up", text: "Catching up", why: "" };
   if (state.state === "waiting") return waiting(state, now);
-  return { look: "connecting", text: isFirst ? "Connecting" : "Reconnecting", why: "" };
+  if (isFirst) return { look: "connecting", text: "Connecting", why: "" };
+  return { look: "waiting", text: "Reconnecting", why: "" };
 }
 
 function waiting(state, now) {

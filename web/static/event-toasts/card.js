@@ -112,8 +112,9 @@ function summary(rows) {
   const runs = rows.filter(({ kind }) => kind === "run");
   const busy = runs.filter((row) => !row.over).length;
   if (asking > 0) {
-    const asked = `${count(asking, "approval")} needed`;
-    return busy > 0 ? `${asked}, ${busy} ingesting` : asked;
+    return busy > 0
+      ? `${count(asking, "approval")}, ${busy} ingesting`
+      : `${count(asking, "approval")} needed`;
   }
   if (busy > 0) return `Ingesting ${count(busy, "source")}`;
   return runs.length > 0 ? ending(runs) : count(rows.length, "notification");
