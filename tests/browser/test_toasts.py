@@ -1,4 +1,4 @@
-"""`<event-toasts>`: its rows, what they ask and tell, and what a reload and a host page leave of it."""
+"""`<event-toasts>`: its rows, what they ask and tell, what a reload and a host page leave of it."""
 
 from __future__ import annotations
 
