@@ -150,7 +150,9 @@ def test_a_search_finds_what_was_ingested_and_highlights_it(
     expect(page.locator("#hits")).to_contain_text("Nothing found")
 
 
-def test_a_reload_shows_the_finished_sources(page: Page, dev_stack: DevStack) -> None:
+def test_a_reload_shows_the_finished_sources_and_no_toast_that_was_dismissed(
+    page: Page, dev_stack: DevStack
+) -> None:
     opened(page, dev_stack)
     toast = upload(page, document("kept.txt", "Something that stays."))
     expect(toast).to_have_attribute("data-status", "completed", timeout=DONE_MS)
@@ -159,6 +161,10 @@ def test_a_reload_shows_the_finished_sources(page: Page, dev_stack: DevStack) ->
     expect(source).to_have_attribute("data-status", "completed")
     expect(source.locator(".source-name")).to_have_text("kept.txt")
     expect(source.locator(".source-line")).to_contain_text("1 file")
+    toast.get_by_role("button", name="Dismiss kept.txt").click()
+    expect(toast).to_have_count(0)
+    page.reload()
+    expect(source.locator(".source-name")).to_have_text("kept.txt")
     expect(toast).to_have_count(0)
 
 

@@ -275,3 +275,18 @@ def test_a_host_page_gives_it_colours_and_a_scheme(server: ScriptedServer) -> No
     assert fill.evaluate(colour) == "rgb(116, 207, 128)"
     style.evaluate("(style) => style.setProperty('--event-toasts-accent', 'rgb(1, 2, 3)')")
     assert fill.evaluate(colour) == "rgb(1, 2, 3)"
+
+
+def test_another_user_sees_nothing_of_the_one_before(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open("/host")
+    server.send(report("2-0", "ready", title="Figures", pages=7))
+    expect(toast).to_have_count(1)
+    server.page.evaluate("() => document.querySelector('event-toasts').setAttribute('user', 'bob')")
+    expect(toast).to_have_count(0)
+    expect(server.page.get_by_text("Figures")).to_have_count(0)
+    server.page.evaluate(
+        "() => document.querySelector('event-toasts').setAttribute('user', 'alice')"
+    )
+    expect(server.page.locator("[slot^=toast]")).to_contain_text("Figures")

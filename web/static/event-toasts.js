@@ -37,6 +37,11 @@ class Contents {
     this.notices.restore();
   }
 
+  /** Leaves nothing of it in the page. */
+  discard() {
+    this.notices.discard();
+  }
+
   #build(shadow, goHome) {
     const announcer = new Announcer();
     const dismiss = (row) => this.ingestions.dismiss(row) || this.notices.dismiss(row);
@@ -126,8 +131,10 @@ export class EventToasts extends HTMLElement {
     this.#stream?.close();
   }
 
-  attributeChangedCallback() {
-    this.#made = null; // another stream, or another user, who is not to see what there is
+  attributeChangedCallback(name, before, after) {
+    if (before === after) return;
+    this.#made?.discard(); // another stream, or another user, who is not to see what there is
+    this.#made = null;
     this.#connectSoon();
   }
 

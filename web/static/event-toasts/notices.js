@@ -68,6 +68,11 @@ export class Notices {
     return Boolean(found);
   }
 
+  /** Takes all rows out of the document; what is kept stays. */
+  discard() {
+    for (const row of this.#rows.values()) row.remove();
+  }
+
   #show(event) {
     const template = this.#templateOf(event.type);
     if (template) return this.#shown(TemplateRow, event, template, this.#host);
