@@ -35,6 +35,11 @@ def event(cursor: str, kind: str, attempt: int = 1, **payload: Any) -> Json:
     }
 
 
+def other_event(cursor: str, kind: str, scope: Json | None = None, **payload: Any) -> Json:
+    """An envelope of anything but a run."""
+    return {"id": cursor, "type": kind, "ts": MOMENT, "scope": scope or {}, "payload": payload}
+
+
 def state(**fields: Any) -> Json:
     """The one scripted run as `GET /api/sources` shows it."""
     shown = dict.fromkeys(("stage", "done", "total", "unit", "attempts", "error", "result"))
@@ -62,43 +67,55 @@ class ScriptedServer:
     page: Page
     cursor: str = "1-0"
     sources: Sequence[Json] = ()
+    pages: dict[str, str] = field(default_factory=dict)  # of a host application, by path
+    tokens: list[str] = field(default_factory=list)  # of the requests for the stream
     stream_cursors: list[str] = field(default_factory=list)
     upload_keys: list[str] = field(default_factory=list)
     upload_answers: list[tuple[int, Json] | None] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)  # method and path, about a source
     refusals: list[tuple[int, str]] = field(default_factory=list)  # of such: status and sentence
     _waiting: list[Route] = field(default_factory=list)
-    _streams: list[tuple[int, str]] = field(default_factory=list)
+    _streams: list[tuple[int, str, dict[str, str]]] = field(default_factory=list)
 
-    def open(self) -> None:
-        """Opens the page."""
+    def open(self, path: str = "/") -> None:
+        """Opens the page, or one of the host application's."""
         self.page.route(f"{ORIGIN}/**", self._answer)
-        self.page.goto(f"{ORIGIN}/")
+        self.page.goto(f"{ORIGIN}{path}")
+
+    def reload(self) -> None:
+        """Loads the page again; its open requests are void."""
+        self._waiting.clear()
+        self.page.reload()
 
     def send(self, *events: Json) -> None:
         """Answers the next request for the stream with these events, and ends the response."""
         self._give(200, frames(*events))
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, status: int, message: str = "", retry_after: int | None = None) -> None:
         """Answers the next request for the stream with a status."""
-        self._give(status, "{}")
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        self._give(status, json.dumps({"success": False, "message": message}), headers)
 
-    def _give(self, status: int, body: str) -> None:
-        self._streams.append((status, body))
+    def _give(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
+        self._streams.append((status, body, headers or {}))
         self._match()
 
     def _match(self) -> None:
         while self._waiting and self._streams:
-            status, body = self._streams.pop(0)
+            status, body, headers = self._streams.pop(0)
             kind = "text/event-stream" if status == 200 else "application/json"
-            self._waiting.pop(0).fulfill(status=status, body=body, content_type=kind)
+            headers = {**headers, "Content-Type": kind}
+            self._waiting.pop(0).fulfill(status=status, body=body, headers=headers)
 
     def _answer(self, route: Route) -> None:
         parts = urlsplit(route.request.url)
         if parts.path == "/api/events":
             self.stream_cursors.append(route.request.headers.get("last-event-id", ""))
+            self.tokens.append(route.request.headers.get("authorization", ""))
             self._waiting.append(route)
             self._match()
+        elif parts.path in self.pages:
+            route.fulfill(body=self.pages[parts.path], content_type="text/html")
         elif parts.path == "/api/sources" and route.request.method == "POST":
             self._answer_upload(route)
         elif parts.path.startswith("/api/sources/"):

@@ -20,12 +20,17 @@ BROKEN_NAME = "torn.pdf"
 # Keeps what every toast has shown, in order, as [source, status, percent].
 RECORD_TOASTS = """
 window.shown = [];
-new MutationObserver(() => {
-  for (const row of document.querySelectorAll(".toast[data-source]")) {
+const record = (root) => () => {
+  for (const row of root.querySelectorAll(".toast[data-source]")) {
     const percent = row.querySelector("[role=progressbar]").getAttribute("aria-valuenow");
     if (percent !== null) shown.push([row.dataset.source, row.dataset.status, Number(percent)]);
   }
-}).observe(document, { subtree: true, childList: true, attributes: true });
+};
+customElements.whenDefined("event-toasts").then(() => {
+  const { shadowRoot } = document.querySelector("event-toasts");
+  const watched = { subtree: true, childList: true, attributes: true };
+  new MutationObserver(record(shadowRoot)).observe(shadowRoot, watched);
+});
 """
 # Whether that source's toast has shown an end, then a beginning, then an end.
 ENDED_TWICE = """
@@ -125,7 +130,7 @@ def test_one_broken_file_of_twenty_is_named_with_its_reason_and_nothing_executes
     expect(alone).to_have_attribute("data-status", "completed", timeout=DONE_MS)
     expect(page.locator(".source-name").first).to_have_text(SCRIPT_NAME)
     assert page.evaluate("window.executed === undefined")
-    expect(page.locator("main script, main img, #toasts script, #toasts img")).to_have_count(0)
+    expect(page.locator("main script, main img, .toast script, .toast img")).to_have_count(0)
 
 
 def test_a_search_finds_what_was_ingested_and_highlights_it(
@@ -145,7 +150,9 @@ def test_a_search_finds_what_was_ingested_and_highlights_it(
     expect(page.locator("#hits")).to_contain_text("Nothing found")
 
 
-def test_a_reload_shows_the_finished_sources(page: Page, dev_stack: DevStack) -> None:
+def test_a_reload_shows_the_finished_sources_and_no_toast_that_was_dismissed(
+    page: Page, dev_stack: DevStack
+) -> None:
     opened(page, dev_stack)
     toast = upload(page, document("kept.txt", "Something that stays."))
     expect(toast).to_have_attribute("data-status", "completed", timeout=DONE_MS)
@@ -154,6 +161,10 @@ def test_a_reload_shows_the_finished_sources(page: Page, dev_stack: DevStack) ->
     expect(source).to_have_attribute("data-status", "completed")
     expect(source.locator(".source-name")).to_have_text("kept.txt")
     expect(source.locator(".source-line")).to_contain_text("1 file")
+    toast.get_by_role("button", name="Dismiss kept.txt").click()
+    expect(toast).to_have_count(0)
+    page.reload()
+    expect(source.locator(".source-name")).to_have_text("kept.txt")
     expect(toast).to_have_count(0)
 
 

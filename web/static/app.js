@@ -1,42 +1,42 @@
 /** The page: puts its parts together and lets them follow the user's events. */
 
+import "/static/event-toasts.js";
+
+import { Badge } from "/static/badge.js";
 import { Chat } from "/static/chat.js";
 import { DropZone } from "/static/dropzone.js";
-import { byId, setText } from "/static/elements.js";
-import { Feed } from "/static/feed.js";
+import { byId } from "/static/elements.js";
+import { Sources } from "/static/event-toasts/sources.js";
+import { sprite } from "/static/event-toasts/sprite.js";
+import { follow } from "/static/feed.js";
 import { Search } from "/static/search.js";
 import { SourceList } from "/static/source-list.js";
-import { Sources } from "/static/sources.js";
-import { Toasts } from "/static/toasts.js";
 import { Uploads } from "/static/uploads.js";
 
-const STATES = {
-  connecting: "Connecting",
-  live: "Live",
-  reconnecting: "Reconnecting",
-  stopped: "Not connected",
-};
+const NOBODY_ASKED = "This page asks for nobody. In your application, its page sends the answer.";
 
-function showState(state) {
-  const badge = byId("badge");
-  badge.dataset.state = state;
-  setText(badge.querySelector(".badge-text"), STATES[state]);
+document.body.prepend(sprite());
+
+const toasts = byId("toasts");
+const uploads = new Uploads((upload) => toasts.showUpload(upload));
+toasts.addEventListener("upload-retry", ({ detail }) => uploads.retry(detail));
+toasts.addEventListener("upload-cancel", ({ detail }) => uploads.abort(detail));
+for (const answer of ["approve", "deny"]) {
+  toasts.addEventListener(answer, ({ detail }) => toasts.askAgain(detail, NOBODY_ASKED));
 }
+new ResizeObserver(() => {
+  document.body.style.setProperty("--toasts-height", `${toasts.offsetHeight}px`);
+}).observe(toasts);
 
 const sources = new Sources();
-const uploads = new Uploads((upload) => toasts.showUpload(upload));
-const toasts = new Toasts(uploads);
 const list = new SourceList(sources);
 const search = new Search();
-
 sources.watch(({ runs, run, known }) => {
-  for (const view of [list, toasts]) {
-    if (runs) view.paint(runs);
-    else view.showRun(run, known);
-  }
+  if (runs) list.paint(runs);
+  else list.showRun(run);
   if (run?.status === "completed" && !known) search.refresh();
 });
 
 new Chat();
 new DropZone((source) => uploads.add(source));
-new Feed(sources, showState).start();
+follow({ sources, toasts, badge: new Badge() });

@@ -2,7 +2,7 @@
 
 import { search } from "/static/api.js";
 import { byId, element, icon, setText } from "/static/elements.js";
-import { count } from "/static/words.js";
+import { count } from "/static/event-toasts/words.js";
 
 const PAUSE_MS = 180;
 

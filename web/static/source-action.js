@@ -2,7 +2,7 @@
 
 import { cancelSource, reingestSource } from "/static/api.js";
 import { element, setText } from "/static/elements.js";
-import { hasEnded } from "/static/runs.js";
+import { hasEnded } from "/static/event-toasts/runs.js";
 
 const CANCEL = { label: "Cancel", ask: cancelSource };
 const REINGEST = { label: "Ingest again", ask: reingestSource };

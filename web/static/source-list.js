@@ -2,10 +2,10 @@
 
 import { SourceAction } from "/static/source-action.js";
 import { byId, element, icon, setIcon, setText } from "/static/elements.js";
-import { Failures } from "/static/failures.js";
-import { ProgressBar } from "/static/progress.js";
-import { hasEnded } from "/static/runs.js";
-import { count, label, look, runLine, since } from "/static/words.js";
+import { Failures } from "/static/event-toasts/failures.js";
+import { ProgressBar } from "/static/event-toasts/progress.js";
+import { hasEnded } from "/static/event-toasts/runs.js";
+import { count, label, look, runLine, since } from "/static/event-toasts/words.js";
 
 const TICK_MS = 1000;
 
@@ -16,7 +16,7 @@ class SourceRow {
   #chip = element("span", { class: "chip" });
   #when = element("time", { class: "source-when" });
   #failures = new Failures();
-  #bar = new ProgressBar("");
+  #bar = new ProgressBar();
   #action = new SourceAction();
   node = element(
     "li",
@@ -68,7 +68,7 @@ export class SourceList {
   #rows = new Map();
   #sources;
 
-  /** @param {import("/static/sources.js").Sources} sources shown, and followed from here on */
+  /** @param {import("/static/event-toasts/sources.js").Sources} sources shown, and followed from here on */
   constructor(sources) {
     this.#sources = sources;
     setInterval(() => this.#rows.forEach((row) => row.tick()), TICK_MS);

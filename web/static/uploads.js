@@ -57,11 +57,6 @@ export class Uploads {
     this.#sendNext();
   }
 
-  /** Whether a run may be one of these: sent, and taken before the answer has said so. */
-  mayHaveBecome(run) {
-    return this.#queue.some(({ phase, name }) => phase !== "waiting" && name === run.name);
-  }
-
   #sendNext() {
     const next = this.#queue.slice(0, AT_A_TIME).find(({ phase }) => phase === "waiting");
     if (!next) return;

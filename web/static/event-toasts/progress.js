@@ -1,9 +1,9 @@
 /**
- * A bar with two phases, each with a line of its own: the transfer, thin, and the ingestion over
- * it. So the end of the transfer is never taken back when the server's percent starts to grow.
+ * A bar with two lines, one over the other, as a video has them: what was sent, and what of that is
+ * ingested. So the end of the transfer is never taken back when the server's percent starts to grow.
  */
 
-import { element } from "/static/elements.js";
+import { element } from "../elements.js";
 
 export class ProgressBar {
   #transfer = element("span", { class: "bar-transfer" });
@@ -14,11 +14,6 @@ export class ProgressBar {
     this.#transfer,
     this.#fill,
   );
-
-  /** @param {string} name what the bar belongs to, for assistive technology */
-  constructor(name) {
-    this.node.setAttribute("aria-label", name);
-  }
 
   /** The transfer, as a fraction of 1. */
   transferred(fraction) {

@@ -1,6 +1,6 @@
 /** The user's sources, newest first: painted whole from the server's state, changed by events. */
 
-import { applyEvent } from "/static/runs.js";
+import { applyEvent } from "./runs.js";
 
 export class Sources {
   #runs = new Map();
@@ -42,9 +42,11 @@ export class Sources {
   }
 }
 
-/** Keeps what only an event told, where the state speaks of the same end of the same run. */
+/** Keeps what only an event told of the same run, and the percent of the same attempt. */
 function withMemory(run, known) {
   const before = known.get(run.source_id);
-  if (before?.run_id !== run.run_id || before.status !== run.status) return run;
-  return { ...before, ...run };
+  if (before?.run_id !== run.run_id) return run;
+  const floor = before.attempt === run.attempt ? before.percent : 0;
+  const told = before.status === run.status ? { ...before, ...run } : run;
+  return { ...told, percent: Math.max(run.percent, floor) };
 }

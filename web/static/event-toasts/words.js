@@ -1,6 +1,6 @@
-/** What the page says about runs, uploads, sizes and times, in plain sentences. */
+/** What is said about runs, uploads, sign-ins, sizes and times, in plain sentences. */
 
-import { failedFiles } from "/static/runs.js";
+import { failedFiles } from "./runs.js";
 
 const VERBS = {
   fetch: "Fetching",
@@ -54,7 +54,7 @@ export function bytes(size) {
 }
 
 function duration(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${seconds.toFixed(1)}\u00a0s`;
   const whole = Math.round(seconds);
   return `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
@@ -66,6 +66,20 @@ export function since(iso, now = Date.now()) {
   if (seconds > -3600) return ago.format(Math.round(seconds / 60), "minute");
   if (seconds > -86_400) return ago.format(Math.round(seconds / 3600), "hour");
   return ago.format(Math.round(seconds / 86_400), "day");
+}
+
+/** How long a question may still be answered: `lapses in 40 s`. */
+export function lapse(ms) {
+  const seconds = Math.ceil(ms / 1000);
+  if (seconds < 100) return `lapses in ${seconds} s`;
+  if (seconds < 6000) return `lapses in ${Math.round(seconds / 60)} min`;
+  return `lapses in ${Math.round(seconds / 3600)} h`;
+}
+
+/** One line on how a sign-in went. */
+export function signInLine({ error, tools }) {
+  if (error) return error.message;
+  return ["Signed in", tools?.length > 0 && count(tools.length, "tool")].filter(Boolean).join(" · ");
 }
 
 /** One line on where a run stands. `now` is in milliseconds. */

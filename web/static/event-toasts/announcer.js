@@ -1,13 +1,13 @@
 /** Tells assistive technology what became of a run: its turns, not every percent. */
 
-import { byId, element } from "/static/elements.js";
-import { failedFiles, hasEnded } from "/static/runs.js";
-import { failureCount, label, runLine } from "/static/words.js";
+import { element } from "../elements.js";
+import { failedFiles, hasEnded } from "./runs.js";
+import { failureCount, label, runLine } from "./words.js";
 
-const KEPT = 5;
+const MOST = 5;
 
 export class Announcer {
-  #region = byId("announcer");
+  node = element("div", { class: "visually-hidden", id: "announcer", "aria-live": "polite" });
   #told = new Map();
 
   /** Announces a run whose status is not the one announced last. */
@@ -15,18 +15,19 @@ export class Announcer {
     const turn = `${run.run_id} ${run.status}`;
     if (this.#told.get(run.source_id) === turn) return;
     this.#told.set(run.source_id, turn);
-    if (run.status === "running") this.#say(`${run.name}: ${label(run.status)}`);
-    else this.#say(`${run.name}: ${label(run.status)}. ${sentence(run)}`);
+    if (run.status === "running") this.say(`${run.name}: ${label(run.status)}`);
+    else this.say(`${run.name}: ${label(run.status)}. ${sentence(run)}`);
   }
 
   /** Announces an upload that the server didn't get or didn't take. */
   tellFailed({ name, error }) {
-    this.#say(`${name}: ${error.message}`);
+    this.say(`${name}: ${error.message}`);
   }
 
-  #say(text) {
-    this.#region.append(element("p", {}, text));
-    while (this.#region.childElementCount > KEPT) this.#region.firstElementChild.remove();
+  /** Announces anything else. */
+  say(text) {
+    this.node.append(element("p", {}, text));
+    while (this.node.childElementCount > MOST) this.node.firstElementChild.remove();
   }
 }
 

@@ -1,12 +1,12 @@
 /** The files of a run that failed, by name and reason, folded away until asked for. */
 
-import { element, setText } from "/static/elements.js";
-import { failedFiles } from "/static/runs.js";
-import { failureCount } from "/static/words.js";
+import { element, setText } from "../elements.js";
+import { failedFiles } from "./runs.js";
+import { failureCount } from "./words.js";
 
 export class Failures {
   #summary = element("summary");
-  #list = element("ul");
+  #list = element("ul", { tabindex: 0 }); // it scrolls
   node = element("details", { class: "failures", hidden: true }, this.#summary, this.#list);
 
   /** Shows what a run lost; nothing where there is nothing to add. */

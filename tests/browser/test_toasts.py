@@ -1,0 +1,292 @@
+"""`<event-toasts>`: its rows, what they ask and tell, what a reload and a host page leave of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.scripted_server import Json, ScriptedServer, event, other_event, state
+
+pytestmark = pytest.mark.browser
+
+MARKUP = "<script>window.executed = true</script><img src=x onerror=alert(1)>"
+END: Json = {"percent": 100, "seconds": 1.0, "files": 1, "chunks": 2}
+LISTEN = """() => {
+    window.answers = [];
+    for (const answer of ["approve", "deny"]) {
+        document.addEventListener(answer, ({ detail }) => answers.push([answer, detail.payload]));
+    }
+}"""
+HOST_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Host</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'self';
+  style-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'">
+<script type="module" src="/static/event-toasts.js"></script></head>
+<body><main><h1>A page of another application</h1></main>
+<event-toasts src="/api/events" user="alice">
+  <template type="report.ready"><p>Report <b data-field="payload.title"></b>,
+    <i data-field="payload.pages"></i> pages<u data-field="payload.constructor"></u></p></template>
+  <template type="report.failed"><p>No report: <b data-field="payload.reason"></b></p></template>
+</event-toasts></body></html>"""
+
+
+@pytest.fixture
+def server(page: Page) -> ScriptedServer:
+    return ScriptedServer(page, pages={"/host": HOST_PAGE})
+
+
+@pytest.fixture
+def toast(page: Page) -> Locator:
+    return page.locator(".toast")
+
+
+def approval(cursor: str, **payload: Any) -> Json:
+    given = {"tool": "send_email", "arguments": {"to": "bob"}, "message": "May I write?", **payload}
+    scope = {"kind": "approval", "id": "a1"}
+    return other_event(cursor, "tool.approval.required", scope, approval_id="a1", **given)
+
+
+def cleared(cursor: str, outcome: str) -> Json:
+    scope = {"kind": "approval", "id": "a1"}
+    kind = "tool.approval.cleared"
+    return other_event(cursor, kind, scope, approval_id="a1", outcome=outcome)
+
+
+def sign_in(cursor: str, kind: str, **payload: Any) -> Json:
+    scope = {"kind": "mcp_server", "id": "gh"}
+    return other_event(cursor, f"mcp.oauth.{kind}", scope, server="GitHub", **payload)
+
+
+def report(cursor: str, kind: str, **payload: Any) -> Json:
+    return other_event(cursor, f"report.{kind}", {"kind": "report", "id": "7"}, **payload)
+
+
+def announced(page: Page) -> Locator:
+    return page.locator("#announcer")
+
+
+def test_a_question_comes_first_and_its_answer_is_handed_to_the_page(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    server.page.evaluate(LISTEN)
+    server.send(approval("2-0"))
+    expect(toast.first).to_have_attribute("data-status", "asking")
+    expect(toast.first.locator("dd")).to_have_text("bob")
+    expect(server.page.get_by_role("heading", name="1 approval, 1 ingesting")).to_be_visible()
+    expect(announced(server.page)).to_contain_text("Approval needed: send_email. May I write?")
+    server.page.get_by_role("button", name="Deny send_email").click()
+    assert server.page.evaluate("answers") == [["deny", approval("2-0")["payload"]]]
+
+
+def test_an_answer_that_was_of_no_use_can_be_given_again(server: ScriptedServer) -> None:
+    server.open()
+    server.send(approval("2-0"))
+    server.page.get_by_role("button", name="Approve send_email").click()
+    refusal = server.page.locator(".approval-refusal")
+    expect(refusal).to_contain_text("your application")
+    approve = server.page.get_by_role("button", name="Approve send_email")
+    expect(approve).to_have_attribute("aria-disabled", "false")
+    expect(approve).to_be_focused()
+
+
+def test_a_question_that_is_cleared_goes_and_hands_on_the_focus(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    server.send(approval("2-0"))
+    server.page.get_by_role("button", name="Approve send_email").focus()
+    server.send(cleared("2-1", "approved"))
+    expect(toast).to_have_count(1)
+    expect(announced(server.page)).to_contain_text("send_email: It was approved.")
+    expect(server.page.get_by_role("button", name="Dismiss report.md")).to_be_focused()
+
+
+def test_a_question_survives_a_reload_and_lapses(server: ScriptedServer, toast: Locator) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=8)
+    server.open()
+    server.send(approval("2-0", expires_at=soon.isoformat()))
+    expect(toast).to_have_count(1)
+    server.reload()
+    expect(toast.locator(".toast-line")).to_contain_text("lapses in")
+    expect(toast.locator(".toast-line")).to_have_text("The question has lapsed", timeout=15_000)
+    expect(server.page.get_by_role("button", name="Approve")).to_be_hidden()
+    server.page.get_by_role("button", name="Dismiss").click()
+    expect(toast).to_have_count(0)
+    server.reload()
+    expect(server.page.locator("#sources-empty")).to_be_visible()
+    expect(toast).to_have_count(0)
+
+
+def test_a_sign_in_tells_how_it_went(server: ScriptedServer, toast: Locator) -> None:
+    server.open()
+    error = {"code": "denied", "message": "GitHub did not agree.", "retryable": False}
+    server.send(sign_in("2-0", "failed", error=error))
+    expect(toast).to_have_attribute("data-status", "failed")
+    expect(toast.locator(".toast-line")).to_have_text("GitHub did not agree.")
+    server.send(sign_in("3-0", "completed", tools=["a", "b"]))
+    expect(toast).to_have_count(1)
+    expect(toast.locator(".toast-line")).to_have_text("Signed in · 2 tools")
+    expect(announced(server.page)).to_contain_text("GitHub: Signed in · 2 tools")
+
+
+def test_any_other_type_is_shown_by_the_pages_template_as_text(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open("/host")
+    server.send(report("2-0", "ready", title=MARKUP, pages=7), other_event("2-1", "unknown.type"))
+    expect(toast).to_have_count(1)
+    told = server.page.locator("[slot^=toast]")
+    expect(told).to_have_text(f"Report {MARKUP}, 7 pages")
+    assert server.page.evaluate("window.executed === undefined")
+    server.send(report("3-0", "failed", reason={"code": 7}))
+    expect(told).to_have_text('No report: {"code":7}')
+    expect(toast).to_have_count(1)
+    server.page.get_by_role("button", name="Dismiss No report").click()
+    expect(told).to_have_count(0)
+
+
+def test_markup_is_text_wherever_it_comes_from(server: ScriptedServer, toast: Locator) -> None:
+    server.open()
+    error = {"code": "x", "message": MARKUP, "retryable": False}
+    failed = [{"name": MARKUP, "code": "x", "message": MARKUP}] * 2
+    server.send(
+        event("2-0", "progress", name=MARKUP, stage=MARKUP, note=MARKUP, done=1, percent=4),
+        approval("2-1", tool=MARKUP, message=MARKUP, arguments={MARKUP: MARKUP}),
+        sign_in("2-2", "failed", error=error),
+    )
+    expect(toast).to_have_count(3)
+    running = server.page.locator(".toast[data-status=running]")
+    expect(running.locator(".toast-line")).to_have_text(f"{MARKUP} 1 · {MARKUP}")
+    server.send(event("3-0", "failed", name=MARKUP, percent=4, error=error, failed_files=failed))
+    expect(toast.locator(".failure-name").first).to_have_text(MARKUP)
+    expect(server.page.locator(".toast script, .toast img, main script, main img")).to_have_count(0)
+    assert server.page.evaluate("window.executed === undefined")
+
+
+def test_what_is_dismissed_stays_so_over_a_reload_until_its_end(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    server.page.get_by_role("button", name="Dismiss report.md").click()
+    server.reload()
+    expect(server.page.locator(".source .chip")).to_have_text("10%")
+    expect(toast).to_have_count(0)
+    server.sources = [state(status="completed", percent=100)]
+    server.reload()
+    expect(toast).to_have_attribute("data-status", "completed")
+    expect(announced(server.page)).to_contain_text("report.md: Done")
+
+
+def test_a_row_that_is_over_survives_a_reload_until_it_is_dismissed(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    server.send(event("2-0", "queued", attempt=0, percent=0), event("2-1", "completed", **END))
+    expect(toast).to_have_attribute("data-status", "completed")
+    server.sources = [state(status="completed", percent=100)]
+    server.reload()
+    expect(toast).to_have_attribute("data-status", "completed")
+    server.page.get_by_role("button", name="Clear finished").click()
+    expect(toast).to_have_count(0)
+    server.reload()
+    expect(server.page.locator(".source")).to_have_count(1)
+    expect(toast).to_have_count(0)
+
+
+def test_it_does_without_storage(server: ScriptedServer, toast: Locator) -> None:
+    forbid = "() => { throw new DOMException('forbidden', 'SecurityError'); }"
+    server.page.add_init_script(
+        f"Object.defineProperty(window, 'localStorage', {{ get: {forbid} }});"
+    )
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    expect(toast).to_have_attribute("data-status", "running")
+    server.page.get_by_role("button", name="Dismiss report.md").click()
+    expect(toast).to_have_count(0)
+
+
+def test_dismissing_moves_the_focus_to_the_next_row_and_at_last_back(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open()
+    server.send(sign_in("2-0", "completed"))
+    expect(toast).to_have_count(2)
+    server.page.locator("#query").focus()
+    server.page.get_by_role("button", name="Dismiss GitHub").focus()
+    server.page.keyboard.press("Enter")
+    expect(server.page.get_by_role("button", name="Dismiss report.md")).to_be_focused()
+    server.page.keyboard.press("Enter")
+    expect(server.page.locator("#query")).to_be_focused()
+
+
+def test_a_state_that_is_fetched_late_takes_no_percent_back(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    server.send(event("2-0", "progress", stage="parse", done=5, percent=60))
+    expect(toast.locator(".toast-percent")).to_have_text("60%")
+    server.sources = [state(status="running", stage="index", done=1, percent=40)]
+    cut = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-0"}}
+    server.send(cut)
+    expect(toast.locator(".toast-line")).to_have_text("Indexing 1")
+    expect(toast.locator(".toast-percent")).to_have_text("60%")
+
+
+def test_a_retry_is_counted_down(server: ScriptedServer, toast: Locator) -> None:
+    server.open()
+    eta = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+    error = {"code": "away", "message": "The store was away.", "retryable": True}
+    server.send(event("2-0", "retrying", percent=4, attempts=3, eta=eta, error=error))
+    expect(toast.locator(".toast-line")).to_contain_text("Next try in 2 s")
+    expect(toast.locator(".toast-line")).to_contain_text("Trying again")
+
+
+def test_on_a_host_page_it_connects_by_itself_with_the_pages_token(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    token = "document.addEventListener('DOMContentLoaded', () => { "
+    token += "document.querySelector('event-toasts').token = () => 'fresh'; })"
+    server.page.add_init_script(token)
+    server.open("/host")
+    expect(toast).to_have_attribute("data-status", "running")
+    server.send(event("2-0", "completed", **END))
+    expect(toast).to_have_attribute("data-status", "completed")
+    assert set(server.tokens) == {"Bearer fresh"}
+
+
+def test_a_host_page_gives_it_colours_and_a_scheme(server: ScriptedServer) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    fill = server.page.locator(".bar-fill")
+    colour = "(node) => getComputedStyle(node).backgroundColor"
+    expect(fill).to_have_count(1)
+    assert fill.evaluate(colour) == "rgb(43, 120, 56)"
+    style = server.page.evaluate_handle("document.querySelector('event-toasts').style")
+    style.evaluate("(style) => (style.colorScheme = 'dark')")
+    assert fill.evaluate(colour) == "rgb(116, 207, 128)"
+    style.evaluate("(style) => style.setProperty('--event-toasts-accent', 'rgb(1, 2, 3)')")
+    assert fill.evaluate(colour) == "rgb(1, 2, 3)"
+
+
+def test_another_user_sees_nothing_of_the_one_before(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open("/host")
+    server.send(report("2-0", "ready", title="Figures", pages=7))
+    expect(toast).to_have_count(1)
+    server.page.evaluate("() => document.querySelector('event-toasts').setAttribute('user', 'bob')")
+    expect(toast).to_have_count(0)
+    expect(server.page.get_by_text("Figures")).to_have_count(0)
+    server.page.evaluate(
+        "() => document.querySelector('event-toasts').setAttribute('user', 'alice')"
+    )
+    expect(server.page.locator("[slot^=toast]")).to_contain_text("Figures")
