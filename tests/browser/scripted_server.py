@@ -17,6 +17,7 @@ from playwright.sync_api import Page, Route
 
 STATIC = Path(__file__).parents[2] / "web" / "static"
 ORIGIN = "http://page.test"
+COPIED = "/assets/"  # where a host application has its copy of the files
 SOURCE = "7d0f6f9e-0000-4000-8000-000000000001"
 RUN = "7d0f6f9e-0000-4000-8000-000000000002"
 MOMENT = "2026-01-01T00:00:00.000Z"
@@ -126,7 +127,8 @@ class ScriptedServer:
             body = {"success": True, "cursor": self.cursor, "sources": list(self.sources)}
             route.fulfill(json=body)
         else:
-            name = parts.path.removeprefix("/static/").strip("/") or "index.html"
+            path = parts.path.removeprefix("/static/").removeprefix(COPIED)
+            name = path.strip("/") or "index.html"
             kind = mimetypes.guess_type(name)[0]
             route.fulfill(body=(STATIC / name).read_bytes(), content_type=kind)
 

@@ -38,7 +38,7 @@ export class Chat {
     this.#askButton.addEventListener("click", () => this.#ask());
     this.#cutButton.addEventListener("click", () => this.#toggleConnection());
     this.#stopButton.addEventListener("click", () => this.#stop());
-    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+    const kept = JSON.parse(inTab((storage) => storage.getItem(KEPT)) ?? "null");
     if (kept) this.#watch(kept.id, kept.question);
   }
 
@@ -48,7 +48,7 @@ export class Chat {
     this.#askButton.disabled = true;
     try {
       const { message_id: id } = await ask(question);
-      sessionStorage.setItem(KEPT, JSON.stringify({ id, question }));
+      inTab((storage) => storage.setItem(KEPT, JSON.stringify({ id, question })));
       this.#question.value = "";
       this.#watch(id, question);
     } catch (error) {
@@ -148,6 +148,16 @@ export class Chat {
       if (error.name !== "Refusal") throw error;
       if (id === this.#id && !this.#ending) this.#show("live", error.message);
     }
+  }
+}
+
+// Storage may be forbidden: then a reload forgets the answer.
+function inTab(use) {
+  try {
+    return use(sessionStorage);
+  } catch (error) {
+    if (error instanceof DOMException) return null;
+    throw error;
   }
 }
 

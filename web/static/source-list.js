@@ -68,7 +68,7 @@ export class SourceList {
   #rows = new Map();
   #sources;
 
-  /** @param {import("/static/event-toasts/sources.js").Sources} sources shown, and followed from here on */
+  /** @param {import("/static/event-toasts/sources.js").Sources} sources shown and followed */
   constructor(sources) {
     this.#sources = sources;
     setInterval(() => this.#rows.forEach((row) => row.tick()), TICK_MS);

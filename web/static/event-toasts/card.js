@@ -11,13 +11,18 @@ export class Card {
   #dismiss;
   #goHome;
   #title = element("h2");
-  #clear = element("button", { class: "text-button", type: "button", hidden: true }, "Clear finished");
+  #clear = element("button", { class: "text-button", type: "button" }, "Clear finished");
   #fold = element("button", { class: "icon-button", type: "button" }, icon("chevron"));
   #asking = element("ul", { class: "toast-list" });
   #list = element("ul", { class: "toast-list", id: "list" });
   #scroll = element("div", { class: "toasts-scroll" }, this.#asking, this.#list);
   #head = element("header", { class: "toasts-head" }, this.#title, this.#clear, this.#fold);
-  node = element("section", { class: "toasts", part: "card", hidden: true }, this.#head, this.#scroll);
+  node = element(
+    "section",
+    { class: "toasts", part: "card", hidden: true },
+    this.#head,
+    this.#scroll,
+  );
 
   /**
    * @param {object} handlers

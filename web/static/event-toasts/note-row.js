@@ -68,4 +68,6 @@ function valueAt(event, path) {
     .reduce((value, name) => (Object.hasOwn(Object(value), name) ? value[name] : null), event);
 }
 
-const asText = (value) => (typeof value === "object" && value ? JSON.stringify(value) : `${value ?? ""}`);
+function asText(value) {
+  return typeof value === "object" && value ? JSON.stringify(value) : String(value ?? "");
+}

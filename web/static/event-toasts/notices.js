@@ -100,7 +100,8 @@ export class Notices {
   #clear(key, { payload }) {
     const row = this.#rows.get(key);
     if (!row) return;
-    this.#announcer.say(`${row.name}: ${OUTCOMES[payload.outcome] ?? "The question was withdrawn."}`);
+    const outcome = OUTCOMES[payload.outcome] ?? "The question was withdrawn.";
+    this.#announcer.say(`${row.name}: ${outcome}`);
     this.#remove(key);
   }
 
