@@ -1,0 +1,45 @@
+"""What many ask for at once is read once: ten who look cost as much as one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from shared.encoding import now_iso
+from web.circuit import Circuit
+
+T = TypeVar("T")
+
+GOOD_SECONDS = 1.0
+
+
+class Snapshot(Generic[T]):
+    """The latest reading of something, at most a second old. Thread-safe."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._circuit = Circuit()
+        self._latest: tuple[str, T] | None = None
+        self._good_until = 0.0
+
+    def get(self) -> tuple[str, T]:
+        """When it was read (ISO 8601), and what was; whoever comes meanwhile waits for the same.
+
+        Raises:
+            RedisUnavailable: it can't be read, or could not be a moment ago.
+            Exception: whatever else reading it raises.
+        """
+        with self._lock:
+            if self._latest is None or time.monotonic() >= self._good_until:
+                with self._circuit.guard():
+                    self._latest = now_iso(), self._read()
+                self._good_until = time.monotonic() + GOOD_SECONDS
+            return self._latest
+
+    def expire(self) -> None:
+        """Has the next one read it anew: it was changed."""
+        with self._lock:
+            self._good_until = 0.0
