@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from shared.encoding import now_iso
-from web.circuit import Circuit
 
 T = TypeVar("T")
 
@@ -21,22 +20,24 @@ class Snapshot(Generic[T]):
     def __init__(self, read: Callable[[], T]) -> None:
         self._read = read
         self._lock = threading.Lock()
-        self._circuit = Circuit()
-        self._latest: tuple[str, T] | None = None
+        self._latest: tuple[str, T] | Exception | None = None
         self._good_until = 0.0
 
     def get(self) -> tuple[str, T]:
         """When it was read (ISO 8601), and what was; whoever comes meanwhile waits for the same.
 
         Raises:
-            RedisUnavailable: it can't be read, or could not be a moment ago.
-            Exception: whatever else reading it raises.
+            Exception: what reading it raises, for all who ask within a second of that too.
         """
         with self._lock:
             if self._latest is None or time.monotonic() >= self._good_until:
-                with self._circuit.guard():
+                try:
                     self._latest = now_iso(), self._read()
+                except Exception as error:  # it is told to whoever asks
+                    self._latest = error
                 self._good_until = time.monotonic() + GOOD_SECONDS
+            if isinstance(self._latest, Exception):
+                raise self._latest
             return self._latest
 
     def expire(self) -> None:

@@ -60,7 +60,7 @@ export class Events {
 
   show({ per_second: perSecond, types }) {
     setText(byId("figure-events"), rate(perSecond));
-    setText(byId("figure-types"), `${count(types.length, "type")} in the last minute`);
+    setText(byId("figure-types"), `of ${count(types.length, "type")}`);
     this.#rows.paint(types, ({ type }) => type);
     byId("events").hidden = types.length === 0;
     byId("no-events").hidden = types.length > 0;

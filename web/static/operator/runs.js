@@ -16,7 +16,7 @@ class RunRow {
   #state = element("span", { class: "chip" });
   #line = element("span", { class: "run-line" });
   #percent = element("span", { class: "run-percent" });
-  #bar = element("meter", { class: "run-bar", min: 0, max: 100 });
+  #bar = element("meter", { class: "run-bar", min: 0, max: 100, "aria-hidden": "true" });
   #attempt = cell("number");
   #worker = element("span", { class: "run-worker" });
   #accepted = cell("number");
@@ -51,9 +51,8 @@ class RunRow {
     setText(this.#percent, run.status === "queued" ? "" : `${run.percent}%`);
     this.#bar.hidden = run.status === "queued";
     this.#bar.value = run.percent;
-    this.#bar.setAttribute("aria-label", `${run.percent} percent`);
     const of = run.attempts ? ` of ${run.attempts}` : "";
-    setText(this.#attempt, `${run.attempt}${of}`);
+    setText(this.#attempt, run.attempt === 0 ? "–" : `${run.attempt}${of}`);
     setText(this.#worker, worker(run));
     this.#worker.title = run.worker ?? "";
     this.#worker.dataset.gone = String(run.at_work === 0);

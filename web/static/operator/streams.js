@@ -132,7 +132,7 @@ export class Streams {
     setText(byId("figure-users"), `of ${count(users, "user")}`);
     setText(byId("figure-lagging"), number(lagging));
     byId("lagging").dataset.look = lagging > 0 ? "wait" : "good";
-    setText(byId("figure-behind"), lagging > 0 ? "not at their stream's end" : "all are level");
+    setText(byId("figure-behind"), lagging > 0 ? "behind their streams" : "all are level");
     this.#paint();
     const none = byId("no-streams");
     none.hidden = watching.length > 0;
