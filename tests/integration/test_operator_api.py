@@ -43,7 +43,7 @@ def ask(api: FlaskClient, path: str, method: str = "get", **more: Any) -> Any:
     described = path.partition("?")[0]
     if described.startswith("/api/operator/runs/"):
         described = "/api/operator/runs/{run_id}"
-    check_answer(method, described, found.status_code, found.mimetype, found.json)
+    check_answer(method, described, found.status_code, found.mimetype or "", found.json)
     return found
 
 
@@ -80,11 +80,22 @@ def in_every_state() -> dict[str, RunRef]:
     reports = (Report("parse", 3, 10, "pages"),)
     runs.submit(refs["running"], Progress(task="task-running", nonce="n", reports=reports))
     refs["retrying"] = started(accepted("bob", "retrying"), "celery@two")
-    retry = {"retries": 0, "nesting": 0, "attempts": 4, "eta": None, "eta_ms": None}
-    runs.submit(refs["retrying"], Retrying(task="task-retrying", nonce="n", error=ERROR, **retry))
+    retry = Retrying(
+        task="task-retrying",
+        nonce="n",
+        retries=0,
+        nesting=0,
+        attempts=4,
+        eta=None,
+        eta_ms=None,
+        error=ERROR,
+    )
+    runs.submit(refs["retrying"], retry)
     refs["stalled"] = started(accepted("bob", "stalled"), "celery@two")
-    stall = {"comes_again": True, "grace_ms": 60_000}
-    runs.submit(refs["stalled"], Interrupted(task="task-stalled", nonce="n", error=ERROR, **stall))
+    stall = Interrupted(
+        task="task-stalled", nonce="n", error=ERROR, comes_again=True, grace_ms=60_000
+    )
+    runs.submit(refs["stalled"], stall)
     done = started(accepted("carol", "done"))
     runs.submit(done, Succeeded(task="task-done", nonce="n"))
     return refs
@@ -200,7 +211,7 @@ def test_counts_are_handed_on_by_themselves_and_forgotten_in_time(
 ) -> None:
     publish_user_event("alice", "report.ready", {})
     wait_until(lambda: client.keys("event-counts:*"), "handed on")
-    (name,) = client.keys("event-counts:*")  # type: ignore[misc]
+    (name,) = client.keys("event-counts:*")
     assert client.hgetall(name) == {b"report.ready": b"1"}
     assert 0 < int(client.ttl(name)) <= 180
 
@@ -218,7 +229,7 @@ def test_what_is_not_appended_is_not_counted(
 def test_types_without_end_are_counted_together(api: FlaskClient, client: redis.Redis) -> None:
     event_counts().add(f"odd.type-{number}" for number in range(1000))
     event_counts().flush()
-    (name,) = client.keys("event-counts:*")  # type: ignore[misc]
+    (name,) = client.keys("event-counts:*")
     assert client.hlen(name) == 201
     assert client.hget(name, "others") == b"800"
 
@@ -264,11 +275,11 @@ def test_many_who_look_at_once_cost_one_reading(
     accepted("alice", "one")
     read(api, "/api/operator/runs")
     until = time.monotonic() + 0.5
-    before: Any = client.info("commandstats")["cmdstat_zcard"]["calls"]  # type: ignore[index]
+    before: Any = client.info("commandstats")["cmdstat_zcard"]["calls"]
     asked = 0
     while time.monotonic() < until and asked < 10:
         read(api, "/api/operator/runs")
         asked += 1
-    after: Any = client.info("commandstats")["cmdstat_zcard"]["calls"]  # type: ignore[index]
+    after: Any = client.info("commandstats")["cmdstat_zcard"]["calls"]
     assert asked > 2
     assert after - before <= 32, "two readings of sixteen sets at most"
