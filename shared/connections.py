@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -124,6 +124,37 @@ def ask_together(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list
         raise
     finally:
         client.connection_pool.release(connection)
+
+
+def ask_each(client: AnyRedis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Runs commands that each know one key, in one round trip to each shard; returns their replies.
+
+    These are as they come from either kind of client: see `pairs` for hashes.
+
+    Raises:
+        redis.RedisError: there is no answer to one of them, or it is a refusal.
+    """
+    if isinstance(client, redis.Redis):
+        replies = ask_together(client, commands)
+    else:
+        pipeline: Any = client.pipeline()  # type: ignore[no-untyped-call]
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            replies = pipeline.execute(raise_on_error=False)
+        except redis.exceptions.RedisClusterException as error:  # no RedisError to redis-py
+            raise redis.ConnectionError(str(error)) from error
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
+    """The fields and values of a hash, in whichever form they came."""
+    if isinstance(reply, Mapping):
+        return reply.items()
+    return zip(reply[::2], reply[1::2], strict=True)
 
 
 def _reply(connection: Any) -> Any:

@@ -169,6 +169,11 @@ def encode_body(
     return body
 
 
+def type_of(body: str) -> str:
+    """The type of an event that `encode_body` has made."""
+    return body[len('{"type":"') :].partition('"')[0]
+
+
 def _type_member(event_type: object) -> str:
     if not isinstance(event_type, str):
         raise EventRefused(_NO_TYPE.format(event_type))

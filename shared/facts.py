@@ -137,7 +137,7 @@ class Started(Fact):
     """An execution begins.
 
     `late` says that its message comes again when its worker is lost, and `grace_ms` how long that
-    may take.
+    may take. `worker` is what its worker is called.
     """
 
     kind = "started"
@@ -145,6 +145,7 @@ class Started(Fact):
     nesting: int
     late: bool
     grace_ms: int
+    worker: str = ""
     stages: Mapping[str, float] = field(default_factory=dict, metadata={"own": True})
 
     def values(self) -> list[str]:

@@ -1,7 +1,8 @@
 """The names of everything kept in Redis.
 
 All of one user carries the hash tag `{user}`, so that one user's state, stream and announcement
-are one atomic step on Redis Cluster too. What crosses slots (`task:`, `run:`, `open:`) is a hint.
+are one atomic step on Redis Cluster too. What crosses slots (`task:`, `run:`, `open:`, `watchers:`)
+is a hint, and `event-counts:` a statistic.
 A secret is never part of a name: tickets and sessions go by its SHA-256.
 """
 
@@ -87,12 +88,31 @@ def run_pointer(run_id: str) -> str:
 
 def open_runs(run_id: str) -> str:
     """Hint: the sorted set, one of sixteen, that holds this run by its next deadline in ms."""
-    return open_shard(zlib.crc32(run_id.encode()) % OPEN_SHARDS)
+    return open_shard(shard_of(run_id))
+
+
+def shard_of(name: str) -> int:
+    """Which of sixteen sets holds what has this name."""
+    return zlib.crc32(name.encode()) % OPEN_SHARDS
 
 
 def open_shard(number: int) -> str:
     """Hint: sorted set `number` of the sixteen that hold open runs by next deadline in ms."""
     return f"open:{number}"
+
+
+def watchers(number: int) -> str:
+    """Hint: sorted set `number` of the sixteen that hold users with open streams.
+
+    Members are a process and a user, with a space between, by when the process must have said so
+    again, in ms.
+    """
+    return f"watchers:{number}"
+
+
+def event_counts(bucket: int) -> str:
+    """The hash that counts the events of one stretch of time, by type."""
+    return f"event-counts:{bucket}"
 
 
 def ticket(secret: str) -> str:

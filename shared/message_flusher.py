@@ -19,6 +19,7 @@ import psycopg
 
 from shared import message_journal
 from shared.connections import postgres_session
+from shared.event_counts import event_counts
 from shared.message_announcer import Announcer, told, told_of_attempt
 from shared.message_journal import Outcome, Part, Verdict
 from shared.message_pending import Pending, Writing
@@ -114,6 +115,7 @@ class Flusher:
                     return
         self._is_back()
         self.pending.settle(taken, outcomes)
+        event_counts().add(f"message.{e.type}" for found in outcomes for e in found.written)
         if all(outcome.verdict is Verdict.BUSY for outcome in outcomes):
             time.sleep(BUSY_SECONDS)
         self._announcer.announce(

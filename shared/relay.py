@@ -18,6 +18,8 @@ import redis
 
 from shared import event_outbox, keys
 from shared.connections import AnyRedis, postgres_session
+from shared.encoding import type_of
+from shared.event_counts import event_counts
 from shared.event_outbox import Connection, Waiting
 from shared.scripts import script
 from shared.settings import get_settings
@@ -157,7 +159,9 @@ class Relay:
         for event in events:
             args += (event.position, event.body)
         step_keys = [keys.stream(user_id), keys.relayed(user_id)]
-        script("relay").run(self._client(), step_keys, args)
+        appended = script("relay").run(self._client(), step_keys, args)
+        latest = events[len(events) - appended :]  # those before were appended by another
+        event_counts().add(type_of(event.body) for event in latest)
 
 
 def _parts(events: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:

@@ -112,12 +112,13 @@ def _state(source_id: bytes, run_id: bytes, pairs: list[bytes]) -> RunState:
         source_id=source_id.decode(),
         run_id=run_id.decode(),
         status=cast(RunStatus, row["status"]),
-        accepted_at=_moment(row["accepted_ms"]),
-        updated_at=_moment(row["updated_ms"]),
+        accepted_at=moment(row["accepted_ms"]),
+        updated_at=moment(row["updated_ms"]),
         # the rest is JSON text in the run's hash; empty is not there
         **{name: json.loads(row[name] or "null") for name in _JSON_FIELDS},
     )
 
 
-def _moment(ms: str) -> str:
+def moment(ms: str) -> str:
+    """A time in ms as events have it."""
     return to_iso(datetime.fromtimestamp(int(ms) / 1000, UTC))

@@ -153,8 +153,17 @@ def _step(ref: RunRef, fact: Fact) -> Step:
         keys.latest(ref.user_id),
     ]
     return Step(
-        script("run_step"), step_keys, args, fact.priority, hints=_hints(ref, fact, settings)
+        script("run_step"),
+        step_keys,
+        args,
+        fact.priority,
+        hints=_hints(ref, fact, settings),
+        events=_appended,
     )
+
+
+def _appended(reply: list[Any]) -> list[str]:
+    return [f"source.ingest.{kind.decode()}" for kind in reply[7]]
 
 
 def _head(settings: Settings, ref: RunRef) -> list[Any]:
@@ -211,7 +220,7 @@ def _hints(ref: RunRef, fact: Fact, settings: Settings) -> list[Sequence[Any]]:
 
 
 def _outcome(reply: list[Any]) -> Outcome:
-    verdict, status, due, cursor, ended, next_ms, tasks = reply
+    verdict, status, due, cursor, ended, next_ms, tasks, _ = reply
     return Outcome(
         verdict.decode(),
         status.decode(),

@@ -12,9 +12,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import NoScriptError
 
-from shared.connections import AnyRedis, ask
+from shared.connections import AnyRedis, ask, ask_each
 
 INCLUDE = "-- include: "
 
@@ -32,6 +33,18 @@ class Script:
             return ask(client, "EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
             return client.eval(self.text, len(keys), *keys, *args)
+
+    def run_each(
+        self, client: AnyRedis, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """Runs the step once for each of these keys and arguments; returns the replies.
+
+        On a single server that is one round trip for all.
+        """
+        if not isinstance(client, Redis):
+            return [self.run(client, keys, args) for keys, args in calls]
+        runs = [("EVALSHA", self.sha, len(keys), *keys, *args) for keys, args in calls]
+        return ask_each(client, [("SCRIPT", "LOAD", self.text), *runs])[1:]
 
 
 @cache

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     jwt_cookie_name: str = Field(default="eventstream_token", pattern=r"^[\w.-]+$")
+    jwt_operator_claim: str = "operator"
     cors_origins: str = Field(default="", pattern=rf"^(\s*{_ORIGIN}\s*(,|$))*$")
     worker_imports: str = ""
 

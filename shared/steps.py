@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 
 from shared.connections import AnyRedis, app_redis, ask_together
 from shared.errors import RedisUnavailable
+from shared.event_counts import event_counts
 from shared.scripts import Script
 
 # Refusals that pass: memory, a failover, a full disk, a long script, loading, a missing right.
@@ -54,6 +55,10 @@ class Priority(IntEnum):
     TERMINAL = 2
 
 
+def _no_events(reply: Any) -> Iterable[str]:
+    return ()
+
+
 @dataclass(slots=True)
 class Step:
     """One run of a Lua step. `retry_args` replaces `args` from the second try on."""
@@ -64,10 +69,16 @@ class Step:
     priority: Priority = Priority.NORMAL
     retry_args: Sequence[Any] | None = None
     hints: Sequence[Sequence[Any]] = ()  # commands sent along, whose loss does no harm
+    events: Callable[[Any], Iterable[str]] = _no_events  # the types its reply says it appended
     tried: bool = False
 
     def run(self, client: AnyRedis) -> Any:
         """Runs the step now, in one round trip, and returns its reply; raises redis-py's errors."""
+        reply = self._run(client)
+        event_counts().add(self.events(reply))
+        return reply
+
+    def _run(self, client: AnyRedis) -> Any:
         args = self.retry_args if self.tried and self.retry_args is not None else self.args
         self.tried = True  # from here on it may have been done, whatever comes back
         if not self.hints:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shared import keys
+from shared.encoding import type_of
 from shared.scripts import script
 from shared.settings import Settings
 from shared.steps import Step
@@ -26,6 +27,7 @@ def append_step(settings: Settings, user_id: str, bodies: Sequence[str]) -> Step
         [keys.stream(user_id)],
         [*head, "", *bodies],
         retry_args=[*head, "1", *bodies],
+        events=lambda _: map(type_of, bodies),
     )
 
 

@@ -20,6 +20,7 @@ import redis
 from psycopg import sql
 
 from shared.connections import close_pools
+from shared.event_counts import event_counts
 from shared.message_flusher import _flushers
 from shared.migrate import migrate
 from shared.outbox import outbox
@@ -156,6 +157,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     get_settings.cache_clear()
     outbox.cache_clear()  # another test's may wait for a Redis that was away
     yield
+    event_counts().forget()
     if flusher := _flushers.pop(os.getpid(), None):
         flusher.close(_FLUSH_SECONDS)
     get_settings.cache_clear()

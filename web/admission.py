@@ -25,6 +25,7 @@ from web.hub import Hub
 from web.link import Link, checked
 from web.refusal import Refusal
 from web.request import Request
+from web.watchers import Watchers
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +67,30 @@ class Place:
         settings: the process's.
         user_id: whose connection it is.
         details: what is known of it at its start, as JSON.
+        watchers: is told of it, from `take` until it is given back.
     """
 
-    __slots__ = ("_details", "_hub", "_settings", "_taken", "id", "user_id")
+    __slots__ = (
+        "_details",
+        "_hub",
+        "_is_told",
+        "_settings",
+        "_taken",
+        "_watchers",
+        "id",
+        "user_id",
+    )
 
-    def __init__(self, hub: Hub, settings: Settings, user_id: str, details: str) -> None:
+    def __init__(
+        self, hub: Hub, settings: Settings, user_id: str, details: str, watchers: Watchers
+    ) -> None:
         self.id = secrets.token_hex(8)
         self.user_id = user_id
         self._hub = hub
         self._settings = settings
         self._details = details
+        self._watchers = watchers
+        self._is_told = False
         self._taken = False
 
     async def take(self, cursor: str | None, observe: Observe, at: str = "") -> str:
@@ -116,6 +131,8 @@ class Place:
             observe(last_id)
             return last_id
 
+        self._watchers.enter(self.user_id)
+        self._is_told = True
         self._taken = True  # as far as we know: a reply that is lost may have been a yes
         return await self.link.run(script("admit"), step_keys, args, arrive)
 
@@ -154,6 +171,9 @@ class Place:
 
     def give_back(self) -> None:
         """Gives the place back at once; while Redis is away, the lease ends by itself."""
+        if self._is_told:
+            self._is_told = False
+            self._watchers.leave(self.user_id)
         if not self._taken:
             return
         connections, details = self._keys()

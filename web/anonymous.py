@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
@@ -12,6 +12,15 @@ from web.refusal import Refusal
 from web.request import Request
 
 ANONYMOUS = "local"
+# What proxies say of those for whom they ask.
+PASSED_ON = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+)
 
 
 class Anonymous:
@@ -42,7 +51,26 @@ class Anonymous:
                 "This host name is not one of ours. ALLOWED_HOSTS takes names, with commas between."
             )
             raise Refusal(403, "unknown_host", message)
-        return Identity(ANONYMOUS)
+        return Identity(ANONYMOUS, is_operator=_is_near(request, host))
+
+
+def _is_near(request: Request, host: str) -> bool:
+    """Whether it comes from this machine itself, and through nobody who passes it on.
+
+    A proxy on the same machine is near, and whoever it speaks for is not.
+    """
+    is_passed_on = any(name in request.headers for name in PASSED_ON)
+    is_to_us = host == "localhost" or _is_loopback(host)
+    return is_to_us and not is_passed_on and _is_loopback(request.address)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _hostname(netloc: str) -> str:

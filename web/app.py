@@ -6,6 +6,7 @@ Every error of an `/api` path is JSON: `{"success": false, "message": ..., "erro
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -14,7 +15,17 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 
 from shared.errors import PostgresUnavailable, RedisUnavailable, SettingsError
 from shared.settings import get_settings
-from web.api import connections, documents, events, health, messages, search, sources, tickets
+from web.api import (
+    connections,
+    documents,
+    events,
+    health,
+    messages,
+    operator,
+    search,
+    sources,
+    tickets,
+)
 from web.api.user import flask_request
 from web.auth import authenticator
 from web.cors import check_write, cors_headers, is_preflight
@@ -25,7 +36,11 @@ from web.stopping import before_stop
 
 STATIC = Path(__file__).parent / "static"
 MOST_FORM_PARTS = 10_000
-BLUEPRINTS = (events, messages, tickets, connections, sources, search, health, documents)
+BLUEPRINTS = (
+    *(events, messages, tickets, connections, sources, search),
+    *(operator, health, documents),
+)
+PAGES = {"/": "index.html", "/operator": "operator.html"}
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -51,7 +66,8 @@ def create_app() -> Flask:
     app.config["MAX_FORM_PARTS"] = MOST_FORM_PARTS
     for room in BLUEPRINTS:
         app.register_blueprint(room.blueprint)
-    app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
+    for path, name in PAGES.items():
+        app.add_url_rule(path, name.removesuffix(".html"), partial(app.send_static_file, name))
     app.before_request(_check)
     app.after_request(_secure)
     app.register_error_handler(Refusal, _refusal)
@@ -77,9 +93,10 @@ def _check() -> Response | None:
 def _secure(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
-    if request.path.startswith("/static/") or request.path == "/":
+    if request.path.startswith("/static/") or request.path in PAGES:
         response.headers["Cache-Control"] = "no-cache"  # ask each time: files keep their names
-    if request.path.startswith("/api/"):
+    # What is everybody's is for our own page alone, whatever may read one user's.
+    if request.path.startswith("/api/") and not request.path.startswith("/api/operator/"):
         for name, value in cors_headers(flask_request(), get_settings()).items():
             response.headers[name] = value
     return response

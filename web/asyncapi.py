@@ -11,13 +11,13 @@ from pydantic import BaseModel
 from shared.events import CATALOGUE, Envelope, Notice, Scope
 from shared.message_events import MESSAGE_EVENTS, TERMINAL, TruncatedNotice, TruncatedPayload
 from shared.schemas import IN_COMPONENTS, Schema, application_schema, in_envelope, schemas
+from web.endpoint import Endpoint
 from web.endpoints import (
     LAST_EVENT_ID,
     LAST_EVENT_ID_QUERY,
     LAST_SEQUENCE,
     MESSAGE_ID,
     USER_EVENTS,
-    Endpoint,
 )
 from web.endpoints import MESSAGE_EVENTS as WATCH_ANSWER
 from web.openapi import DISTRIBUTION, security_schemes

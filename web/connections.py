@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from shared import keys
 from shared.scripts import script
@@ -11,13 +12,16 @@ from shared.settings import get_settings
 from shared.steps import reachable_redis
 from web.admission import lease_ms
 
+LAGS = ("behind", "behind_ms")
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One open stream.
 
     `since` is an ISO 8601 time and `address` the client's. `cursor` and `lagging` are as of the
-    last renewal of its lease. `message_id` where it is a message's stream.
+    last renewal of its lease. `message_id` where it is a message's stream. `behind` and `behind_ms`
+    are what lies between its cursor and the stream's end, where that was asked for.
     """
 
     id: str
@@ -27,6 +31,8 @@ class Connection:
     cursor: str
     lagging: bool
     message_id: str | None = None
+    behind: int = 0
+    behind_ms: int = 0
 
 
 def list_connections(user_id: str) -> list[Connection]:
@@ -38,7 +44,7 @@ def list_connections(user_id: str) -> list[Connection]:
     step_keys = [keys.connections(user_id), keys.connection_details(user_id)]
     with reachable_redis() as client:
         rows = script("list_connections").run(client, step_keys, [])
-    return [_connection(*[part.decode() for part in row]) for row in rows]
+    return [connection_of(*[part.decode() for part in row]) for row in rows]
 
 
 def end_connection(user_id: str, connection_id: str) -> bool:
@@ -58,6 +64,24 @@ def end_connection(user_id: str, connection_id: str) -> bool:
         return bool(script("end_connection").run(client, step_keys, args))
 
 
-def _connection(connection_id: str, details: str, at: str) -> Connection:
+def connection_of(
+    connection_id: str, details: str, at: str, behind: str = "0", behind_ms: str = "0"
+) -> Connection:
+    """One row of what `list_connections.lua` returns."""
     cursor, _, lags = at.partition(" ")
-    return Connection(connection_id, **json.loads(details), cursor=cursor, lagging=lags == "1")
+    return Connection(
+        connection_id,
+        **json.loads(details),
+        cursor=cursor,
+        lagging=lags == "1",
+        behind=int(behind),
+        behind_ms=int(behind_ms),
+    )
+
+
+def told(connection: Connection) -> dict[str, Any]:
+    """A connection as it is told to its user."""
+    known = {name: value for name, value in asdict(connection).items() if name not in LAGS}
+    if connection.message_id is None:
+        del known["message_id"]
+    return known

@@ -9,6 +9,7 @@ from functools import partial
 from shared import wire
 from shared.pages import Page, most_entries
 from shared.settings import Settings
+from web.admission import lease_ms
 from web.hub import Hub
 from web.merge import Merge
 from web.message_table import MessageTable
@@ -17,6 +18,7 @@ from web.postgres import Postgres
 from web.servers import OneServer, Servers
 from web.shards import Shards
 from web.topic import Topic
+from web.watchers import Watchers
 from web.wheel import Timed, Wheel
 
 TICKS_PER_KEEPALIVE = 20
@@ -33,6 +35,7 @@ class Delivery:
         self._page_entries = most_entries(settings.event_max_bytes)
         self.now = asyncio.get_running_loop().time
         self.hub = Hub(partial(_servers, settings), settings.enable_sse_push)
+        self.watchers = Watchers(self.hub, self.keepalive_seconds, lease_ms(settings))
         self._postgres = Postgres(settings)
         self.messages = MessageTable(settings, self.hub, self._postgres)
         self.message_watch = MessageWatch(self.hub, self.messages, self.keepalive_seconds)
@@ -59,6 +62,7 @@ class Delivery:
     async def aclose(self) -> None:
         """Ends the links to Redis and the connections to Postgres."""
         self._wheel.stop()
+        self.watchers.stop()
         await self.message_watch.aclose()
         await self._postgres.aclose()
         await self.hub.aclose()

@@ -34,17 +34,18 @@ class HostCallable:
             Refusal: 401, nobody; 500, their function failed, and that lets nobody in.
         """
         try:
-            user_id = self._function(request)
+            found = self._function(request)
         except Exception as error:
             log.exception("AUTH_CALLABLE=%s failed", self._name)
             raise _failed() from error
-        if user_id is None:
+        if found is None:
             raise not_authenticated("Nobody is signed in. Please sign in first.")
+        user_id = found.user_id if isinstance(found, Identity) else found
         if not is_user_id(user_id):
             kind = type(user_id).__name__
             log.error("AUTH_CALLABLE=%s returned a user id that is no text: %s", self._name, kind)
             raise _failed()
-        return Identity(user_id)
+        return found if isinstance(found, Identity) else Identity(user_id)
 
 
 def _load(name: str) -> Callable[[Request], object]:

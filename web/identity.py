@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
+from shared.settings import Settings
 from shared.text import is_storable
 from web.refusal import Refusal
 
@@ -14,11 +15,13 @@ from web.refusal import Refusal
 class Identity:
     """A user, for as long as what proved it is good.
 
-    `expires_at` is in Unix seconds, None for no end. `headers` go out with the answer.
+    `expires_at` is in Unix seconds, None for no end. `headers` go out with the answer. Who
+    `is_operator` may look after everybody's streams and runs.
     """
 
     user_id: str
     expires_at: float | None = None
+    is_operator: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -30,6 +33,16 @@ def is_user_id(value: object) -> TypeGuard[str]:
 def not_authenticated(message: str, code: str = "not_authenticated") -> Refusal:
     """401: nobody is known by what this request carries."""
     return Refusal(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def not_operator(settings: Settings) -> Refusal:
+    """403: it is known who asks, and this is not theirs to see."""
+    who = {
+        "none": "whoever asks from this machine itself, and through no proxy",
+        "jwt": f"those whose token says '{settings.jwt_operator_claim}': true",
+        "callable": "those of whom AUTH_CALLABLE says that they are operators",
+    }
+    return Refusal(403, "not_operator", f"This is for operators: {who[settings.auth_type]}.")
 
 
 def expired() -> Refusal:

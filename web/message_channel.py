@@ -37,7 +37,8 @@ async def find(delivery: Delivery, request: Request, identity: Identity) -> Mess
         raise no_such_message()
     with suppress(RedisUnavailable):
         await delivery.hub.ready()
-    lease = Place(delivery.hub, settings, user_id, details(request, message_id=message_id))
+    known = details(request, message_id=message_id)
+    lease = Place(delivery.hub, settings, user_id, known, delivery.watchers)
     place = MessagePlace(lease, delivery.open_here, settings)
     journal = MessageJournal(delivery.hub, delivery.messages, user_id, message_id, day)
     return MessageChannel(delivery, journal, place, request.cursor)

@@ -8,14 +8,15 @@ from typing import Any
 
 from shared.schemas import IN_COMPONENTS, Schema, schemas
 from web.answers import Refused
-from web.endpoints import ENDPOINTS, Endpoint, Parameter
+from web.endpoint import Endpoint, Parameter
+from web.endpoints import ENDPOINTS
 
 DISTRIBUTION = "celery-eventstream"
 WAITS = frozenset({429, 503})  # refusals that say when to come back
 REFUSALS = {
     400: "The request can't be understood.",
     401: "Nobody is signed in, or the token has expired.",
-    403: "The request comes from another site, or is for a host name that is not ours.",
+    403: "It comes from another site, is for a host name not ours, or is not for this user.",
     404: "It is not there, or not the user's.",
     409: "It is under way already.",
     410: "It was there once.",

@@ -83,7 +83,13 @@ class Tickets:
             return _identity(client.get(keys.session(secret)))
 
     def _keep(self, key: str, identity: Identity, seconds: float) -> None:
-        value = to_json({"user": identity.user_id, "expires_at": identity.expires_at})
+        value = to_json(
+            {
+                "user": identity.user_id,
+                "expires_at": identity.expires_at,
+                "operator": identity.is_operator,
+            }
+        )
         with _redis() as client:
             client.set(key, value, px=max(1, int(seconds * 1000)))
 
@@ -124,4 +130,4 @@ def _identity(value: Any) -> Identity | None:
     if value is None:
         return None
     kept = json.loads(value)
-    return Identity(kept["user"], kept["expires_at"])
+    return Identity(kept["user"], kept["expires_at"], kept.get("operator", False))

@@ -34,6 +34,7 @@ class _Verified(NamedTuple):
     key: PyJWK
     user_id: str
     exp: int | None
+    is_operator: bool
 
 
 class Tokens:
@@ -47,6 +48,7 @@ class Tokens:
         self._secret, self._keys = _keys(settings)
         self._audience = settings.jwt_audience
         self._issuer = settings.jwt_issuer
+        self._operator_claim = settings.jwt_operator_claim
         self._verified: dict[bytes, _Verified] = {}
 
     def blocks(self, token: str) -> bool:
@@ -78,7 +80,7 @@ class Tokens:
             self._verified[digest] = found
         if found.exp is not None and found.exp + LEEWAY_SECONDS <= time.time():
             raise expired()
-        return Identity(found.user_id, _end(found.exp))
+        return Identity(found.user_id, _end(found.exp), found.is_operator)
 
     def _decode(self, token: str, key: PyJWK) -> _Verified:
         try:
@@ -98,7 +100,8 @@ class Tokens:
         user_id, exp = claims.get("sub"), claims.get("exp")
         if not is_user_id(user_id):
             raise not_authenticated("This token names nobody: its 'sub' takes a user's id.")
-        return _Verified(key, user_id, None if exp is None else int(exp))
+        is_operator = claims.get(self._operator_claim) is True  # not a text that says so, nor 1
+        return _Verified(key, user_id, None if exp is None else int(exp), is_operator)
 
 
 def _keys(settings: Settings) -> tuple[PyJWK | None, KeySet | None]:

@@ -23,7 +23,7 @@ async def find(delivery: Delivery, request: Request, identity: Identity) -> User
     """
     await delivery.hub.ready()
     user_id = identity.user_id
-    place = Place(delivery.hub, delivery.settings, user_id, details(request))
+    place = Place(delivery.hub, delivery.settings, user_id, details(request), delivery.watchers)
     return UserChannel(delivery, UserJournal(delivery.hub, user_id), place, request.cursor)
 
 

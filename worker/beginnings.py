@@ -13,6 +13,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from shared.facts import Started
+from shared.payloads import LONGEST_TEXT
 from shared.runs import HEADER, RunRef, submit
 from worker import option, redelivery
 from worker.execution import Execution, current, enter, insist
@@ -86,6 +87,7 @@ def _may_run(ref: RunRef, task: Any, execution: Execution) -> bool:
         nesting=execution.nesting,
         late=redelivery.after_worker(task),
         grace_ms=redelivery.grace_ms(task.app),
+        worker=str(task.request.hostname or "")[:LONGEST_TEXT],
         stages=option.option(task).get("stages") or {},
     )
     outcome = insist(lambda: submit(ref, fact))

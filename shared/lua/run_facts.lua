@@ -66,7 +66,7 @@ function facts.started(task)
   task.late, task.grace, task.deadline = tonumber(f.late), tonumber(f.grace_ms), now + LEASE_MS
   save_task(task)
   drop('error:' .. f.task)
-  set('lease_ms', int(now + LEASE_MS))
+  set('lease_ms', int(now + LEASE_MS), 'worker', f.worker)
   if task.executions - task.retries > MAX_DELIVERIES then
     return fail_with('poison', 'This source made its worker crash again and again.') and 'closed'
   end

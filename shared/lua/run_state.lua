@@ -72,7 +72,9 @@ local function save()
   in_slices(list, function(...) redis.call('HSET', KEY_RUN, ...) end)
 end
 
+local emitted = {}
 local function emit(kind, extra, run)
+  if to.publish ~= '' then emitted[#emitted + 1] = kind end
   put(run, 'updated_ms', int(now))
   append_entry(to, '', '{"type":"source.ingest.' .. kind .. '","ts":"' .. TS .. '",'
     .. get('head', run) .. ',"attempt":' .. int(num('attempt', run)) .. extra .. '}}')

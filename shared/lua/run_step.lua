@@ -15,16 +15,17 @@
 --       then progress reports, eight values each:
 --       stage, parts, done, total, unit, complete, weight, note ('' of one with no stage: its note alone)
 -- Text that goes into events (head, stage, unit, note, error, result) arrives as JSON and is spliced.
--- Returns {verdict, status, due in ms or -1, cursor, ended, next in ms or -1, task ids}:
+-- Returns {verdict, status, due in ms or -1, cursor, ended, next in ms or -1, task ids, emitted}:
 --   verdict  ok | closed | duplicate | stale | missing | running
 --   due      when a progress event that was held back may go out
 --   cursor   of 'accepted', the stream's last id from before the run
 --   ended    '1' when this step ended the run
 --   next     of 'lapsed': the run's earliest deadline
 --   task ids of 'cancel': what is not done; of 'lapsed': what to ask the result backend for
+--   emitted  what was appended: the ends of the events' types
 --
 -- Run hash: source head name status attempt percent stage done total unit note stages accepted_ms
---   started_ms updated_ms progress_ms dirty shown cursor seconds eta attempts reason error result
+--   started_ms updated_ms progress_ms dirty shown cursor seconds eta attempts reason error result worker
 --   open alive           how many tasks are open, and have an execution at work
 --   finals idle lease_ms how many finals are missing; since when nothing is open; the last lease
 --   final:<id>           a task whose success the run waits for
@@ -70,4 +71,4 @@ local status = get('status')
 if status ~= '' and not TERMINAL[status] then watch_for_idleness() end
 save()
 if ended == '1' then retire(KEY_RUN) end
-return {verdict, status, due, cursor, ended, next_ms, names}
+return {verdict, status, due, cursor, ended, next_ms, names, emitted}

@@ -42,7 +42,7 @@ def test_a_place_given_back_stays_given_back_where_redis_has_lost_the_steps(
 ) -> None:
     async def check() -> None:
         delivery = Delivery(get_settings())
-        place = Place(delivery.hub, delivery.settings, USER, "{}")
+        place = Place(delivery.hub, delivery.settings, USER, "{}", delivery.watchers)
         link = place.link
         async with asyncio.timeout(30):
             await place.take(None, lambda _: None)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from celery import Celery
@@ -18,6 +19,7 @@ from shared import keys
 from shared.connections import app_redis
 from shared.encoding import to_json
 from shared.errors import RedisUnavailable
+from shared.event_counts import event_counts
 from shared.outbox import outbox
 from shared.pages import Page
 from shared.publisher import NewEvent, publish_user_event, publish_user_events
@@ -103,6 +105,31 @@ def test_every_user_is_served_from_their_shard(cluster: Cluster, server: WebServ
         client = app_redis()
         assert all(client.zcard(keys.connections(user)) == 1 for user in USERS)
     wait_until(lambda: not any(client.exists(keys.connections(u)) for u in USERS), "given back")
+
+
+def test_an_operator_sees_the_users_and_the_runs_of_all_shards(
+    cluster: Cluster, server: WebServer
+) -> None:
+    def look(what: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {hs256('olga', operator=True)}"}
+        url = f"{server.url}/api/operator/{what}"
+        answer = httpx.get(url, headers=headers, timeout=10, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    for user in USERS:
+        publish(user, 0)
+        accept(new_run(user, f"source of {user}", "a.pdf", final=f"task of {user}"))
+    with ExitStack() as streams:
+        readers = open_all(streams, server)
+        for user in USERS:
+            readers[user].events(1)
+        wait_until(lambda: {w["user_id"] for w in look("streams")["watching"]} == set(USERS), "all")
+    wait_until(lambda: look("streams")["users"] == 0, "all are gone")
+    wait_until(lambda: {r["user_id"] for r in look("runs")["runs"]} == set(USERS), "all runs")
+    event_counts().flush()
+    wait_until(lambda: len(look("events")["types"]) == 2, "counted")
+    assert [each["last_minute"] for each in look("events")["types"]] == [len(USERS)] * 2
 
 
 def test_the_commands_find_a_users_shard(cluster: Cluster) -> None:

@@ -60,3 +60,26 @@ def test_nobody_is_that_user_under_a_name_that_is_not_ours(host: str) -> None:
     with pytest.raises(Refusal) as raised:
         anonymous.identify(Request({"host": host}))
     assert (raised.value.status, raised.value.code) == (403, "unknown_host")
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "headers", "is_operator"),
+    [
+        ("localhost:8000", "127.0.0.1", {}, True),
+        ("127.0.0.1:8000", "::ffff:127.0.0.1", {}, True),
+        ("[::1]:8000", "::1", {}, True),
+        ("localhost:8000", "192.0.2.7", {}, False),
+        ("localhost:8000", "", {}, False),  # a Unix socket: whoever is behind it is not known
+        ("192.0.2.1:8000", "127.0.0.1", {}, False),
+        ("events.test", "127.0.0.1", {}, False),
+        ("localhost", "127.0.0.1", {"x-forwarded-for": ""}, False),
+        ("localhost", "127.0.0.1", {"forwarded": "for=127.0.0.1"}, False),
+        ("localhost", "127.0.0.1", {"via": "1.1 proxy"}, False),
+    ],
+)
+def test_where_everyone_is_one_user_only_who_is_near_is_an_operator(
+    host: str, address: str, headers: dict[str, str], is_operator: bool
+) -> None:
+    anonymous = Authenticator(Settings(allow_anonymous=True, allowed_hosts="events.test"))
+    request = Request({"host": host, **headers}, address=address)
+    assert anonymous.identify(request).is_operator is is_operator

@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.settings import Settings
-from web.auth import Authenticator
+from web.auth import Authenticator, Identity
 from web.refusal import Refusal
 from web.request import Request
 
@@ -54,3 +54,15 @@ def test_a_defect_of_the_host_lets_nobody_in(
 def test_what_can_not_be_called_is_said_at_the_start(name: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         asking(name)
+
+
+def test_the_host_says_who_is_an_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = "tests.host_application.current_user"
+    monkeypatch.setattr(found, lambda asked: Identity("olga", is_operator=True))
+    identity = asking("tests.host_application:current_user").identify(request("olga"))
+    assert (identity.user_id, identity.is_operator) == ("olga", True)
+    monkeypatch.setattr(found, lambda asked: Identity(" ", is_operator=True))
+    with pytest.raises(Refusal):
+        asking("tests.host_application:current_user").identify(request("olga"))
+    monkeypatch.setattr(found, lambda asked: "alice")
+    assert not asking("tests.host_application:current_user").identify(request("x")).is_operator

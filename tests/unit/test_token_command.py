@@ -29,6 +29,15 @@ def test_a_token_is_printed_that_the_web_process_takes(monkeypatch: pytest.Monke
     identity = Tokens(get_settings()).verify(done.output.strip())
     assert identity.user_id == "alice"
     assert identity.expires_at == pytest.approx(time.time() + 90, abs=3)
+    assert not identity.is_operator
+
+
+def test_a_token_may_be_an_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET_KEY", SECRET)
+    for claim in ("operator", "https://acme.test/operator"):
+        monkeypatch.setenv("JWT_OPERATOR_CLAIM", claim)
+        done = run("token", "olga", "--operator")
+        assert Tokens(get_settings()).verify(done.output.strip()).is_operator
 
 
 @pytest.mark.parametrize(

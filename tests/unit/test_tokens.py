@@ -59,6 +59,15 @@ def test_a_token_says_whose_it_is_and_until_when() -> None:
     assert identity.headers == {}
 
 
+def test_only_true_makes_an_operator_and_that_is_remembered_of_each_token() -> None:
+    of = tokens()
+    for _ in range(2):
+        assert of.verify(hs256("olga", operator=True)).is_operator
+        for claim in (False, "true", 1, [True], {"a": True}, None):
+            assert not of.verify(hs256("olga", operator=claim)).is_operator
+    assert not tokens(jwt_operator_claim="admin").verify(hs256("olga", operator=True)).is_operator
+
+
 def test_a_token_may_have_no_end() -> None:
     assert tokens().verify(hs256(ends_in=None)).expires_at is None
 

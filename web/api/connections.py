@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint
 
 from web.api.user import request_user
-from web.connections import Connection, end_connection, list_connections
+from web.connections import end_connection, list_connections, told
 from web.refusal import Refusal
 
 blueprint = Blueprint("connections", __name__)
@@ -18,14 +17,7 @@ blueprint = Blueprint("connections", __name__)
 def get_connections() -> dict[str, Any]:
     """Each with when and from where it was opened, and how far it is."""
     found = list_connections(request_user())
-    return {"success": True, "connections": [_told(connection) for connection in found]}
-
-
-def _told(connection: Connection) -> dict[str, Any]:
-    told = asdict(connection)
-    if connection.message_id is None:
-        del told["message_id"]
-    return told
+    return {"success": True, "connections": [told(connection) for connection in found]}
 
 
 @blueprint.delete("/api/connections/<connection_id>")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from flask import request
 
+from shared.settings import get_settings
 from web.auth import Identity, authenticator
+from web.identity import not_operator
 from web.request import Request
 
 
@@ -24,6 +26,16 @@ def flask_request() -> Request:
 def request_identity() -> Identity:
     """Who is asking; raises as `Authenticator.identify` does."""
     return authenticator().identify(flask_request())
+
+
+def require_operator() -> None:
+    """Returns where an operator is asking.
+
+    Raises:
+        Refusal: 401 for nobody; 403 `not_operator` for anybody else.
+    """
+    if not request_identity().is_operator:
+        raise not_operator(get_settings())
 
 
 def request_user() -> str:

@@ -7,13 +7,15 @@ export class Refusal extends Error {
   /** @param {number} status the answer's; 0 where there was none */
   constructor(message, status = 0) {
     super(message);
+    this.status = status;
     this.passing = status === 0 || status === 429 || status >= 500; // worth another try
   }
 }
 
 const UNREACHABLE = "The server can't be reached.";
 
-async function getJson(url, options) {
+/** A JSON answer; throws Refusal where the server says no, or can't be reached. */
+export async function getJson(url, options) {
   let response;
   try {
     response = await fetch(url, { headers: { Accept: "application/json" }, ...options });

@@ -28,7 +28,8 @@ class NoToken(EventStreamError):
     metavar="SECONDS",
     help="How long it is good.",
 )
-def token(user: str, ttl_seconds: int) -> None:
+@click.option("--operator", is_flag=True, help="Say that USER may see /operator.")
+def token(user: str, ttl_seconds: int, operator: bool) -> None:
     """Print a token (JWT, HS256) for USER, signed with JWT_SECRET_KEY.
 
     It names JWT_AUDIENCE and JWT_ISSUER where they are set. For development: whoever can read the
@@ -39,6 +40,7 @@ def token(user: str, ttl_seconds: int) -> None:
     settings = get_settings()
     now = int(time.time())
     claims = {
+        settings.jwt_operator_claim: operator or None,
         "sub": user,
         "iat": now,
         "exp": now + ttl_seconds,
