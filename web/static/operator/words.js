@@ -1,8 +1,8 @@
 /** What the operator's page says about times, distances and sizes. */
 
-import { count } from "/static/words.js";
+import { count } from "/static/event-toasts/words.js";
 
-export { bytes, count, label, runLine, since } from "/static/words.js";
+export { bytes, count, label, runLine, since } from "/static/event-toasts/words.js";
 
 const numbers = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
