@@ -182,7 +182,7 @@ def _accepted(
         outcome = submit(ref, fact)
         if not (outcome and outcome.verdict == "duplicate" and outcome.status in TERMINAL):
             break
-        if goes_on and number == latest and outcome.status != "completed":
+        if goes_on and outcome.status != "completed":
             break
     _group_runs[group] = number, first
     if len(_group_runs) > GROUPS_REMEMBERED:

@@ -25,13 +25,16 @@ WATCH = """async ({ options, tokens, hangsAt }) => {
     window.seen = [];
     window.states = [];
     window.asked = [];
+    window.snapshots = [];
+    const onSnapshot = ({ cursor }, why) =>
+        void window.snapshots.push({ cursor, reason: why?.payload.reason });
     const token = tokens && ((asked) => (window.asked.push(asked), tokens.shift()));
     const onEvent = ({ payload: { n } }) => {
         window.seen.push(n);
         return n === hangsAt ? new Promise(() => {}) : undefined;
     };
     const onState = (state) => window.states.push(state);
-    window.stream = connect({ user: "local", token, onEvent, onState, ...options });
+    window.stream = connect({ user: "local", token, onEvent, onSnapshot, onState, ...options });
 }"""
 
 
@@ -46,7 +49,7 @@ def server(
 
 def watch(page: Page, url: str, hangs_at: int = 0, **options: object) -> None:
     """Opens the client, and waits until it has its first cursor."""
-    page.goto(f"{url}/healthz")  # any page of this origin
+    page.goto(f"{url}/openapi.json")  # any page of this origin
     page.evaluate(WATCH, {"options": options, "hangsAt": hangs_at})
     wait_until(lambda: page.evaluate("stream.cursor"), "it watches")
 
@@ -75,6 +78,24 @@ def test_a_page_that_is_loaded_again_goes_on_from_its_cursor(page: Page, server:
     watch(page, server.url)
     publish(5)
     saw(page, 3, 4, 5)
+
+
+def test_what_is_gone_by_then_is_said_with_the_state_and_the_rest_comes(
+    page: Page, server: WebServer
+) -> None:
+    watch(page, server.url)
+    publish(1)
+    saw(page, 1)
+    page.goto("about:blank")
+    publish(2, 3, 4)
+    app_redis().xtrim(keys.stream(USER), maxlen=1, approximate=False)
+    watch(page, server.url)
+    saw(page, 4)
+    publish(5)
+    saw(page, 4, 5)
+    (snapshot,) = page.evaluate("snapshots")
+    assert snapshot["reason"] == "trimmed"
+    assert page.evaluate("stream.cursor") > snapshot["cursor"]
 
 
 def test_an_event_whose_handler_was_killed_comes_again_and_those_before_do_not(
@@ -142,7 +163,7 @@ def test_a_token_that_has_expired_is_renewed_once(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", redis_url)
     with web_server("asgi", redis_url, AUTH_TYPE="jwt", JWT_SECRET_KEY=SECRET) as server:
-        page.goto(f"{server.url}/healthz")
+        page.goto(f"{server.url}/openapi.json")
         tokens = [hs256(USER, ends_in=-60), hs256(USER)]
         page.evaluate(WATCH, {"options": {}, "tokens": tokens})
         wait_until(lambda: page.evaluate("stream.cursor"), "it watches")
@@ -159,7 +180,7 @@ def test_one_connection_too_many_waits_as_it_was_told(
     with web_server("asgi", redis_url, **limit) as server:
         first = page.context.new_page()
         watch(first, server.url)
-        page.goto(f"{server.url}/healthz")
+        page.goto(f"{server.url}/openapi.json")
         page.evaluate(WATCH, {"options": {"share": False}})
         wait_until(lambda: page.evaluate("states.at(-1).status === 429"), "it is refused")
         refused = page.evaluate("states.at(-1)")
