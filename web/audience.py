@@ -20,7 +20,7 @@ from web.connections import Connection, connection_of
 
 MOST_OF_A_SHARD = 256  # entries of the index that are read
 MOST_USERS = 200  # whose streams are looked at
-MOST_BEHIND = 100  # entries that are counted
+AT_ONCE = 20  # users of one round trip, for which Redis serves nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Watching:
         return sum(connection.lagging for connection in self.connections)
 
     @property
-    def behind(self) -> tuple[int, int]:
-        """Entries and ms between the furthest behind and the stream's end."""
-        return max(_distance(connection) for connection in self.connections)
+    def behind_ms(self) -> int:
+        """The ms between the furthest behind and the stream's last entry."""
+        return max(connection.behind_ms for connection in self.connections)
 
     @property
     def since(self) -> str:
@@ -80,23 +80,23 @@ def watching_of(users: Iterable[str]) -> list[Watching]:
         RedisUnavailable: Redis did not answer.
     """
     wanted = list(users)
-    calls = [
-        (
-            [keys.connections(user), keys.connection_details(user), keys.stream(user)],
-            [MOST_BEHIND],
-        )
+    calls: list[tuple[list[str], list[str]]] = [
+        ([keys.connections(user), keys.connection_details(user), keys.stream(user)], [])
         for user in wanted
     ]
+    replies = []
     with reachable_redis() as client:
-        replies = script("list_connections").run_each(client, calls)
+        for first in range(0, len(calls), AT_ONCE):
+            several = calls[first : first + AT_ONCE]
+            replies += script("list_connections").run_each(client, several)
     found = []
     for user, rows in zip(wanted, replies, strict=True):
         connections = [connection_of(*[part.decode() for part in row]) for row in rows]
         if connections:
-            found.append(Watching(user, sorted(connections, key=_distance, reverse=True)))
-    found.sort(key=lambda w: (w.lagging, w.behind, len(w.connections), w.user_id), reverse=True)
+            found.append(Watching(user, sorted(connections, key=_behind_ms, reverse=True)))
+    found.sort(key=lambda w: (w.lagging, w.behind_ms, len(w.connections), w.user_id), reverse=True)
     return found
 
 
-def _distance(connection: Connection) -> tuple[int, int]:
-    return connection.behind, connection.behind_ms
+def _behind_ms(connection: Connection) -> int:
+    return connection.behind_ms

@@ -20,8 +20,10 @@ class Reading(Success):
 class WatchedConnection(Connection):
     """One open stream, and how far it is behind."""
 
-    behind: int = Field(description="Entries after its cursor, where it lags; of a message's, 0.")
-    behind_ms: int = Field(description="Milliseconds from its cursor to the stream's last entry.")
+    behind_ms: int = Field(
+        ge=0,
+        description="Milliseconds from its cursor to the stream's last entry; of an answer's, 0.",
+    )
 
 
 class WatchingUser(BaseModel):
@@ -32,8 +34,7 @@ class WatchingUser(BaseModel):
     streams: int = Field(gt=0, description="How many are open, in all processes.")
     lagging: int = Field(ge=0, description="How many do not keep up, or still replay.")
     since: Moment = Field(description="When the oldest was opened, in UTC.")
-    behind: int = Field(ge=0, description="Entries that the furthest behind lacks.")
-    behind_ms: int = Field(ge=0, description="The same in milliseconds.")
+    behind_ms: int = Field(ge=0, description="Of the one that is furthest behind.")
     connections: list[WatchedConnection] = Field(
         description="Those streams, the furthest behind first; at most fifty."
     )
@@ -49,7 +50,6 @@ class OpenStreams(Reading):
     renewed_seconds: float = Field(
         description="How often a stream says where it stands: cursors and lags may be so old."
     )
-    most_behind: int = Field(description="As many entries are counted; it may be more.")
     watching: list[WatchingUser] = Field(description="At most two hundred, or the one asked for.")
 
 

@@ -22,7 +22,7 @@ from shared.runs import end, run_of_id
 from shared.settings import get_settings
 from shared.steps import reachable_redis
 from web.api.user import require_operator
-from web.audience import MOST_BEHIND, Watching, audience, watching_of
+from web.audience import Watching, audience, watching_of
 from web.connections import end_connection, told
 from web.dispatch import revoke
 from web.refusal import Refusal
@@ -67,7 +67,6 @@ def get_streams() -> dict[str, Any]:
         "lagging": sum(each.lagging for each in seen.watching),
         "more": seen.more,
         "renewed_seconds": get_settings().sse_keepalive_seconds,
-        "most_behind": MOST_BEHIND,
         "watching": [_watching(each) for each in watching],
     }
 
@@ -155,16 +154,14 @@ def get_journal() -> dict[str, Any]:
 
 
 def _watching(watching: Watching) -> dict[str, Any]:
-    behind, behind_ms = watching.behind
     return {
         "user_id": watching.user_id,
         "streams": len(watching.connections),
         "lagging": watching.lagging,
         "since": watching.since,
-        "behind": behind,
-        "behind_ms": behind_ms,
+        "behind_ms": watching.behind_ms,
         "connections": [
-            {**told(each), "behind": each.behind, "behind_ms": each.behind_ms}
+            {**told(each), "behind_ms": each.behind_ms}
             for each in watching.connections[:MOST_CONNECTIONS]
         ],
     }

@@ -27,7 +27,7 @@ class UserRow {
     this.#fold.addEventListener("click", () => onFold(this.user.user_id));
   }
 
-  show({ user, most, isOpen }) {
+  show({ user, isOpen }) {
     this.user = user;
     this.node.dataset.user = user.user_id;
     this.node.dataset.lags = String(user.lagging > 0);
@@ -36,7 +36,7 @@ class UserRow {
     setText(this.#streams, number(user.streams));
     const furthest = user.connections.find(({ message_id: message }) => !message);
     setText(this.#position, furthest?.cursor ?? "");
-    setText(this.#lag, lag(user, most));
+    setText(this.#lag, lag(user));
     this.#lag.dataset.look = user.lagging > 0 ? "wait" : "good";
     setText(this.#lagging, number(user.lagging));
     setText(this.#since, age(user.since));
@@ -65,7 +65,7 @@ class StreamRow {
     this.#end.addEventListener("click", () => this.#confirm(onChange));
   }
 
-  show({ user, stream, most }) {
+  show({ user, stream }) {
     this.user = user;
     this.stream = stream;
     this.node.dataset.connection = stream.id;
@@ -74,7 +74,7 @@ class StreamRow {
     const what = stream.message_id ? "an answer" : "events";
     setText(this.#from, [what, stream.address].filter(Boolean).join(" · "));
     setText(this.#position, stream.cursor);
-    setText(this.#lag, lag(stream, most));
+    setText(this.#lag, lag(stream));
     this.#lag.dataset.look = stream.lagging ? "wait" : "good";
     setText(this.#since, age(stream.since));
     this.#since.title = new Date(stream.since).toLocaleString("en");
@@ -147,11 +147,10 @@ export class Streams {
   }
 
   #paint() {
-    const { watching, most_behind: most } = this.#answer;
-    const items = watching.flatMap((user) => {
+    const items = this.#answer.watching.flatMap((user) => {
       const isOpen = this.#open.has(user.user_id);
-      const streams = isOpen ? user.connections.map((stream) => ({ user, stream, most })) : [];
-      return [{ user, most, isOpen }, ...streams];
+      const streams = isOpen ? user.connections.map((stream) => ({ user, stream })) : [];
+      return [{ user, isOpen }, ...streams];
     });
     this.#rows.paint(items, ({ user, stream }) => JSON.stringify([user.user_id, stream?.id]));
   }
