@@ -67,7 +67,7 @@ class OpenRunsPage(Reading):
     """Open runs of all users."""
 
     counts: RunCounts = Field(description="Of those that were looked at: about a thousand.")
-    more: bool = Field(description="Whether there are runs that were not looked at.")
+    more: bool = Field(description="Whether there may be runs that were not looked at.")
     matching: int = Field(description="How many there are to page through.")
     offset: int = Field(description="The place of the first one here.")
     runs: list[OpenRun]
