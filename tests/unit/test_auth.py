@@ -80,6 +80,10 @@ def test_nobody_is_that_user_under_a_name_that_is_not_ours(host: str) -> None:
 def test_where_everyone_is_one_user_only_who_is_near_is_an_operator(
     host: str, address: str, headers: dict[str, str], is_operator: bool
 ) -> None:
-    anonymous = Authenticator(Settings(allow_anonymous=True, allowed_hosts="events.test"))
     request = Request({"host": host, **headers}, address=address)
-    assert anonymous.identify(request).is_operator is is_operator
+    for is_asked_for in (True, False):
+        settings = Settings(
+            allow_anonymous=True, allowed_hosts="events.test", operator_on_loopback=is_asked_for
+        )
+        identity = Authenticator(settings).identify(request)
+        assert identity.is_operator is (is_operator and is_asked_for)
