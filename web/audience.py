@@ -6,6 +6,7 @@ have got.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,29 +49,57 @@ class Watching:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Those who were looked at, who lag most first; `more` where there are others."""
+    """Those who were looked at, who lag most first.
+
+    `users` is how many there are; an estimate where there are `more` than were looked at.
+    """
 
     users: int
     more: bool
     watching: list[Watching]
 
 
-def audience() -> Audience:
-    """Users with open streams; looks at two hundred.
+class Audiences:
+    """Looks at two hundred users at a time: at who lagged the last time, and others at random."""
 
-    Raises:
-        RedisUnavailable: Redis did not answer.
-    """
+    def __init__(self) -> None:
+        self._lagging: list[str] = []
+
+    def read(self) -> Audience:
+        """Users with open streams, now.
+
+        Raises:
+            RedisUnavailable: Redis did not answer.
+        """
+        users, number = _indexed()
+        chosen = self._choose(users)
+        watching = watching_of(chosen)
+        self._lagging = [each.user_id for each in watching if each.lagging]
+        gone = users.intersection(chosen) - {each.user_id for each in watching}
+        there = max(number - len(gone), len(watching))
+        return Audience(there, there > len(watching), watching)
+
+    def _choose(self, users: set[str]) -> list[str]:
+        again = self._lagging[: MOST_USERS // 2]  # so that there is room for others to be found
+        others = sorted(users.difference(again))
+        random.shuffle(others)
+        return (again + others)[:MOST_USERS]
+
+
+def _indexed() -> tuple[set[str], int]:
+    """Users whom the index names, at random where they are many, and how many there are."""
     lapsed_ms = int(time.time() * 1000) - lease_ms(get_settings())  # clocks may differ by so much
     shards = [keys.watchers(number) for number in range(keys.OPEN_SHARDS)]
     with reachable_redis() as client:
         ask_each(client, [("ZREMRANGEBYSCORE", shard, "-inf", lapsed_ms) for shard in shards])
-        entries = ask_each(client, [("ZRANGE", s, 0, MOST_OF_A_SHARD - 1) for s in shards])
-    users = sorted({entry.decode().partition(" ")[2] for found in entries for entry in found})
-    is_cut = any(len(found) == MOST_OF_A_SHARD for found in entries)
-    watching = watching_of(users[:MOST_USERS])
-    unseen = max(0, len(users) - MOST_USERS)
-    return Audience(len(watching) + unseen, is_cut or unseen > 0, watching)
+        sizes = ask_each(client, [("ZCARD", shard) for shard in shards])
+        entries = ask_each(client, [("ZRANDMEMBER", s, MOST_OF_A_SHARD) for s in shards])
+    users, number = set(), 0.0
+    for size, found in zip(sizes, entries, strict=True):
+        names = {entry.decode().partition(" ")[2] for entry in found}  # a process has one for each
+        users |= names
+        number += len(names) * max(1, size / max(1, len(found)))
+    return users, round(number)
 
 
 def watching_of(users: Iterable[str]) -> list[Watching]:

@@ -41,16 +41,18 @@ class WatchingUser(BaseModel):
 
 
 class OpenStreams(Reading):
-    """The users with open streams, those that lag most first."""
+    """Users with open streams, those that lag most first; with `user`, all is of that one."""
 
-    users: int = Field(description="How many have open streams.")
-    streams: int = Field(description="How many are open, of those users who were looked at.")
+    users: int = Field(description="How many have open streams; an estimate where there are more.")
+    streams: int = Field(description="How many of those users who were looked at have open.")
     lagging: int = Field(description="How many of these do not keep up, or still replay.")
     more: bool = Field(description="Whether there are users who were not looked at.")
     renewed_seconds: float = Field(
         description="How often a stream says where it stands: cursors and lags may be so old."
     )
-    watching: list[WatchingUser] = Field(description="At most two hundred, or the one asked for.")
+    watching: list[WatchingUser] = Field(
+        description="Those who were looked at: at most two hundred, or the one asked for."
+    )
 
 
 class RunCounts(BaseModel):

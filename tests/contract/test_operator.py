@@ -120,9 +120,11 @@ def test_all_users_with_open_streams_are_seen_from_any_process(
         alice = seen["watching"][0]
         assert alice["since"] == min(each["since"] for each in alice["connections"])
         assert {each["user_agent"] for each in alice["connections"]} == {"python-httpx/0.28.1"}
-        (only,) = streams(other, "?user=alice")["watching"]
-        assert only["streams"] == 3
-        assert streams(other, "?user=nobody")["watching"] == []
+        only = streams(other, "?user=alice")
+        assert (only["users"], only["streams"], only["lagging"]) == (1, 3, 0)
+        assert [each["streams"] for each in only["watching"]] == [3]
+        nobody = streams(other, "?user=nobody")
+        assert (nobody["users"], nobody["streams"], nobody["watching"]) == (0, 0, [])
     wait_until(lambda: watched(other) == {} and index(client) == [], "gone, and the index with it")
 
 
@@ -255,11 +257,21 @@ def test_pages_of_other_origins_read_nothing_of_it(client: redis.Redis, server: 
     assert (answer.status_code, answer.json()["error"]) == (403, "cross_origin")
 
 
+def test_where_everyone_is_one_user_nobody_is_an_operator_unless_that_is_asked_for(
+    client: redis.Redis, redis_server: RunningRedis
+) -> None:
+    with web_server("asgi", redis_server.url) as server:
+        answer = ask("GET", f"{server.url}/api/operator/streams")
+        assert (answer.status_code, answer.json()["error"]) == (403, "not_operator")
+        assert "OPERATOR_ON_LOOPBACK" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("face", ["asgi", "wsgi"])
 def test_where_everyone_is_one_user_an_operator_asks_from_the_machine_itself(
     client: redis.Redis, redis_server: RunningRedis, face: str
 ) -> None:
-    with web_server(face, redis_server.url, ALLOWED_HOSTS="events.test") as server:
+    asked_for = {"ALLOWED_HOSTS": "events.test", "OPERATOR_ON_LOOPBACK": "true"}
+    with web_server(face, redis_server.url, **asked_for) as server:
         url = f"{server.url}/api/operator/streams"
         assert ask("GET", url).status_code == 200
         for headers in (

@@ -128,16 +128,22 @@ export class Streams {
     this.#answer = answer;
     this.renewedSeconds = answer.renewed_seconds;
     const { users, streams, lagging, watching, more } = answer;
-    setText(byId("figure-streams"), number(streams) + (more ? "+" : ""));
-    setText(byId("figure-users"), `of ${count(users, "user")}`);
-    setText(byId("figure-lagging"), number(lagging));
+    const sought = this.#find.value.trim();
+    const looked = sought || `the ${count(watching.length, "user")} looked at`;
+    const plus = more ? "+" : "";
+    setText(byId("figure-streams"), number(streams) + plus);
+    const all = more ? `of about ${count(users, "user")}` : `of ${count(users, "user")}`;
+    setText(byId("figure-users"), sought ? `of ${sought}` : all);
+    setText(byId("figure-lagging"), number(lagging) + plus);
     byId("lagging").dataset.look = lagging > 0 ? "wait" : "good";
-    setText(byId("figure-behind"), lagging > 0 ? "behind their streams" : "all are level");
+    const level = lagging > 0 ? "behind their streams" : "all are level";
+    setText(byId("figure-behind"), sought || more ? `of ${looked}` : level);
+    byId("more-users").hidden = !more;
+    setText(byId("more-users"), notAll(watching.length, users));
     this.#paint();
     const none = byId("no-streams");
     none.hidden = watching.length > 0;
     byId("streams").hidden = watching.length === 0;
-    const sought = this.#find.value.trim();
     setText(none, sought ? `${sought} has no open stream.` : "Nobody has a stream open.");
   }
 
@@ -154,4 +160,11 @@ export class Streams {
     });
     this.#rows.paint(items, ({ user, stream }) => JSON.stringify([user.user_id, stream?.id]));
   }
+}
+
+function notAll(looked, users) {
+  return (
+    `These are ${count(looked, "user")} of about ${number(users)}: those who lagged when they were ` +
+    "last looked at, and others at random. Find a user asks for any."
+  );
 }
