@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
@@ -65,6 +67,7 @@ def test_redis_serves_others_between_the_users(client: redis.Redis) -> None:
         watch(client, f"user-{number}", "one", lags=True)
     client.config_resetstat()
     Audiences().read()
-    stats = client.info("commandstats")
-    assert stats["cmdstat_script|load"]["calls"] == 3, "a round trip each"
+    stats: Any = client.info("commandstats")
+    loads = [each["calls"] for name, each in stats.items() if name.startswith("cmdstat_script")]
+    assert loads == [3], "one for each round trip"
     assert "cmdstat_xrange" not in stats, "no entries are read"

@@ -33,7 +33,6 @@ from shared.publisher import NewEvent, publish_user_event, publish_user_events
 from shared.runs import RunRef
 from tests.commands import wait_until
 from tests.described import check_answer
-from web.api import operator
 
 ERROR = ErrorInfo("away", "The store was away.", True)
 
@@ -285,7 +284,7 @@ def test_of_the_oldest_stretch_counts_what_is_of_the_last_minute(
 ) -> None:
     for bucket, number in ((193, 1000), (194, 100), (195, 7), (200, 1)):
         client.hset(keys.event_counts(bucket), "a.b", number)
-    monkeypatch.setattr(operator.time, "time", lambda: 2003.0)
+    monkeypatch.setattr(time, "time", lambda: 2003.0)
     wait_until(lambda: read(api, "/api/operator/events")["types"], "read anew")
     (only,) = read(api, "/api/operator/events")["types"]
     assert only["counts"] == [100, 7, 0, 0, 0, 0, 1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.settings import Settings
 from tests.signing import SECRET, hs256
 from web import create_app
+from web.api import user
 from web.auth import Authenticator
+from web.identity import Identity
 from web.refusal import Refusal
 from web.request import Request
 
@@ -87,3 +91,11 @@ def test_where_everyone_is_one_user_only_who_is_near_is_an_operator(
         )
         identity = Authenticator(settings).identify(request)
         assert identity.is_operator is (is_operator and is_asked_for)
+
+
+@pytest.mark.parametrize("said", ["false", "0", 1, None, False])
+def test_what_is_not_true_makes_no_operator(monkeypatch: pytest.MonkeyPatch, said: Any) -> None:
+    monkeypatch.setattr(user, "request_identity", lambda: Identity("olga", is_operator=said))
+    with pytest.raises(Refusal) as raised:
+        user.require_operator()
+    assert raised.value.code == "not_operator"

@@ -27,7 +27,7 @@ from web.audience import Audience, Audiences, Watching, watching_of
 from web.connections import end_connection, told
 from web.dispatch import revoke
 from web.refusal import Refusal
-from web.snapshot import Snapshot
+from web.shared_reading import SharedReading
 
 blueprint = Blueprint("operator", __name__)
 
@@ -46,10 +46,10 @@ def _read_journal() -> tuple[JournalSize, Pruning | None]:
         return journal_size(connection), last_pruning(connection)
 
 
-_audience = Snapshot(Audiences().read)
-_runs = Snapshot(list_open_runs)
-_counts = Snapshot(_read_counts)
-_journal = Snapshot(_read_journal)
+_audience = SharedReading(Audiences().read)
+_runs = SharedReading(list_open_runs)
+_counts = SharedReading(_read_counts)
+_journal = SharedReading(_read_journal)
 
 blueprint.before_request(require_operator)
 
