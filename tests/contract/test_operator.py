@@ -137,6 +137,8 @@ def test_the_index_outlives_the_longest_of_its_leases_while_streams_are_open(
         later: Any = first
         while later == first:  # scored anew
             later = client.zrange(keys.watchers(keys.shard_of("alice")), 0, -1, withscores=True)
+        ttl_ms = int(client.pttl(keys.watchers(keys.shard_of("alice"))))
+        assert 0 < ttl_ms <= KEEPALIVE_SECONDS * 1000 * 6, "two leases, should all be killed"
         client.delete(keys.watchers(keys.shard_of("alice")))
         wait_until(lambda: watched(other) == {"alice": 1}, "a hint that was lost comes again")
 
