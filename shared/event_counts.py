@@ -69,9 +69,7 @@ class EventCounts:
         timer.name = "eventstream-counts"
         try:
             timer.start()
-        except (
-            RuntimeError
-        ) as error:  # no more threads, or the interpreter ends: the next one tries
+        except RuntimeError as error:  # no more threads, or the interpreter ends
             log.info("the counts of events wait: %s", error)
             return None
         return timer

@@ -144,7 +144,8 @@ export class Streams {
     const none = byId("no-streams");
     none.hidden = watching.length > 0;
     byId("streams").hidden = watching.length === 0;
-    setText(none, sought ? `${sought} has no open stream.` : "Nobody has a stream open.");
+    const nobody = more ? "None of those looked at has one open." : "Nobody has a stream open.";
+    setText(none, sought ? `${sought} has no open stream.` : nobody);
   }
 
   #fold(user) {
