@@ -27,7 +27,7 @@ FLUSH_SECONDS = 2.0
 BUCKET_SECONDS = 10
 BUCKETS = 6  # that are read: the last minute
 KEPT_SECONDS = 180
-MOST_TYPES = 200  # that one process tells apart
+MOST_TYPES = 200  # that one process tells apart, and as many are told of all processes
 OTHERS = "others"
 
 
@@ -40,16 +40,13 @@ class EventCounts:
         self._timer: threading.Timer | None = None
 
     def add(self, types: Iterable[str]) -> None:
-        """Counts events. A thread hands the counts on, within two seconds."""
+        """Counts events; never fails, since what is counted is done. A thread hands them on."""
         with self._lock:
             for event_type in types:
                 is_known = event_type in self._counts or len(self._counts) < MOST_TYPES
                 self._counts[event_type if is_known else OTHERS] += 1
             if self._counts and self._timer is None:
-                self._timer = threading.Timer(FLUSH_SECONDS, self.flush)
-                self._timer.daemon = True
-                self._timer.name = "eventstream-counts"
-                self._timer.start()
+                self._timer = self._started_timer()
 
     def flush(self) -> None:
         """Hands the counts on. Where Redis is away they are dropped: a rate is of now."""
@@ -66,6 +63,17 @@ class EventCounts:
                 self._timer.cancel()
                 self._timer = None
 
+    def _started_timer(self) -> threading.Timer | None:
+        timer = threading.Timer(FLUSH_SECONDS, self.flush)
+        timer.daemon = True
+        timer.name = "eventstream-counts"
+        try:
+            timer.start()
+        except RuntimeError as error:  # no more threads, or the interpreter ends
+            log.info("the counts of events wait: %s", error)
+            return None
+        return timer
+
     def _hand_on(self, counts: Counter[str]) -> None:
         key = keys.event_counts(_bucket_of(time.time()))
         commands = [("HINCRBY", key, name, number) for name, number in counts.items()]
@@ -78,7 +86,8 @@ class EventCounts:
 def read_event_counts(now: float) -> tuple[float, dict[str, list[int]]]:
     """The events of the last minute, by type, in stretches of ten seconds, the oldest first.
 
-    The last one is not over: the first value says how many seconds the counts are of.
+    The last one is not over, and the first one began before: the first value says how much of it is
+    of the last minute. The types that are not among the most frequent are counted together.
 
     Raises:
         redis.RedisError: Redis did not answer.
@@ -90,7 +99,17 @@ def read_event_counts(now: float) -> tuple[float, dict[str, list[int]]]:
     for place, reply in enumerate(ask_each(app_redis(), commands)):
         for name, number in pairs(reply):
             found.setdefault(name.decode(), [0] * len(wanted))[place] = int(number)
-    return now - wanted[0] * BUCKET_SECONDS, found
+    return latest + 1 - now / BUCKET_SECONDS, _most_frequent(found)
+
+
+def _most_frequent(counts: dict[str, list[int]]) -> dict[str, list[int]]:
+    others = counts.pop(OTHERS, None)
+    by_number = sorted(counts, key=lambda name: (-sum(counts[name]), name))
+    together = [counts[name] for name in by_number[MOST_TYPES:]] + ([others] if others else [])
+    kept = {name: counts[name] for name in by_number[:MOST_TYPES]}
+    return kept | (
+        {OTHERS: [sum(numbers) for numbers in zip(*together, strict=True)]} if together else {}
+    )
 
 
 def _bucket_of(moment: float) -> int:

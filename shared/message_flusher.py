@@ -115,7 +115,6 @@ class Flusher:
                     return
         self._is_back()
         self.pending.settle(taken, outcomes)
-        event_counts().add(f"message.{e.type}" for found in outcomes for e in found.written)
         if all(outcome.verdict is Verdict.BUSY for outcome in outcomes):
             time.sleep(BUSY_SECONDS)
         self._announcer.announce(
@@ -125,6 +124,7 @@ class Flusher:
                 for announcement in _told(part, outcome)
             ]
         )
+        event_counts().add(f"message.{e.type}" for found in outcomes for e in found.written)
 
     def _look(self) -> None:
         """Says that quiet writers are alive when it is time, and hears how they stand."""

@@ -6,18 +6,20 @@ The sets of open runs are hints by next deadline, and each run's own hash says h
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast
 
 from shared import keys, payloads
-from shared.connections import ask_each
+from shared.connections import AnyRedis, ask_each
 from shared.run_states import moment
 from shared.runs import TERMINAL, RunRef
 from shared.settings import get_settings
 from shared.steps import reachable_redis
 
-MOST_OF_A_SHARD = 64  # that are looked at: about a thousand in all
+PAGE = 64  # members of a set that are looked at together
+ENOUGH = 64  # open runs of a set: about a thousand in all
+MOST_MEMBERS = 1000  # of a set that are looked at, whatever they are
 OpenStatus = Literal["queued", "running", "retrying", "stalled"]
 _JSON_FIELDS = (
     *("name", "attempt", "stage", "done", "total", "unit", "note", "percent"),
@@ -64,33 +66,82 @@ class OpenRuns:
     more: bool
 
 
+@dataclass(slots=True)
+class _Shard:
+    """One of the sets, as far as it was read; `place` is that of the next member."""
+
+    key: str
+    place: int = 0
+    seen: int = 0
+    is_read: bool = False
+    runs: dict[str, OpenRun] = field(default_factory=dict)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more of it is wanted."""
+        return not self.is_read and len(self.runs) < ENOUGH and self.seen < MOST_MEMBERS
+
+    def take(self, found: Sequence[OpenRun | None], *, over: int) -> None:
+        """A page of it, of which so many members are taken out."""
+        self.runs |= {run.run_id: run for run in found if run is not None}
+        self.seen += len(found)
+        self.place += len(found) - over
+        self.is_read = len(found) < PAGE
+
+
 def list_open_runs() -> OpenRuns:
     """The open runs of all users, about a thousand: those whose next deadline comes first.
+
+    A run that is over stays in its set until that deadline, before those that wait in a queue: it
+    is taken out, as the reaper would.
 
     Raises:
         RedisUnavailable: Redis did not answer.
     """
-    shards = [keys.open_shard(number) for number in range(keys.OPEN_SHARDS)]
+    shards = [_Shard(keys.open_shard(number)) for number in range(keys.OPEN_SHARDS)]
     with reachable_redis() as client:
-        sizes = ask_each(client, [("ZCARD", shard) for shard in shards])
-        members = ask_each(client, [("ZRANGE", s, 0, MOST_OF_A_SHARD - 1) for s in shards])
-        refs = _refs(member for of_shard in members for member in of_shard)
-        fields = (*_JSON_FIELDS, *_OTHERS)
-        commands = [("HMGET", keys.run(ref.user_id, ref.run_id), *fields) for ref in refs]
-        rows = ask_each(client, commands) if commands else []
-    found = []
-    for ref, row in zip(refs, rows, strict=True):
-        state = {f: "" if v is None else v.decode() for f, v in zip(fields, row, strict=True)}
-        if state["status"] and state["status"] not in TERMINAL:
-            found.append(_open_run(ref, state))
+        while unread := [shard for shard in shards if shard.goes_on]:
+            _read_on(client, unread)
+    found = [run for shard in shards for run in shard.runs.values()]
     found.sort(key=lambda run: (run.heard_at, run.run_id))
-    return OpenRuns(found, any(size > MOST_OF_A_SHARD for size in sizes))
+    return OpenRuns(found, any(not shard.is_read for shard in shards))
 
 
-def _refs(members: Any) -> list[RunRef]:
-    """The runs, each once: its tasks may name it by several finals."""
-    found = [RunRef.from_header(json.loads(member)) for member in members]
-    return list({ref.run_id: ref for ref in found if ref is not None}.values())
+def _read_on(client: AnyRedis, shards: Sequence[_Shard]) -> None:
+    wanted = [("ZRANGE", shard.key, shard.place, shard.place + PAGE - 1) for shard in shards]
+    pages = ask_each(client, wanted)
+    states = _states(client, {member for page in pages for member in page})
+    removals: list[tuple[Any, ...]] = []
+    for shard, page in zip(shards, pages, strict=True):
+        # One that is not there at all may be about to begin: its deadline is set before.
+        over = [member for member in page if states[member].status in TERMINAL]
+        shard.take([states[member].run for member in page], over=len(over))
+        if over:
+            removals.append(("ZREM", shard.key, *over))
+    if removals:
+        ask_each(client, removals)
+
+
+class _State(NamedTuple):
+    """How a member's run stands: `run` where it is open, `status` empty where there is none."""
+
+    status: str
+    run: OpenRun | None
+
+
+def _states(client: AnyRedis, members: Iterable[bytes]) -> dict[bytes, _State]:
+    states = dict.fromkeys(members, _State("", None))
+    named = {member: RunRef.from_header(json.loads(member)) for member in states}
+    refs = [(member, ref) for member, ref in named.items() if ref is not None]
+    fields = (*_JSON_FIELDS, *_OTHERS)
+    commands = [("HMGET", keys.run(ref.user_id, ref.run_id), *fields) for _, ref in refs]
+    rows = ask_each(client, commands) if commands else []
+    for (member, ref), row in zip(refs, rows, strict=True):
+        state = {f: "" if v is None else v.decode() for f, v in zip(fields, row, strict=True)}
+        status = state["status"]
+        is_open = status and status not in TERMINAL
+        states[member] = _State(status, _open_run(ref, state) if is_open else None)
+    return states
 
 
 def _open_run(ref: RunRef, state: Mapping[str, str]) -> OpenRun:

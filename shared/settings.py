@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     redis_cluster: bool = False
     auth_type: Literal["none", "jwt", "callable"] = "none"
     allow_anonymous: bool = False
+    operator_on_loopback: bool = False
     allowed_hosts: str = ""
     auth_callable: str = Field(default="", pattern=r"^([\w.]+:\w+)?$")
     jwt_secret_key: str | None = Field(default=None, min_length=32)

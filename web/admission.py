@@ -67,7 +67,7 @@ class Place:
         settings: the process's.
         user_id: whose connection it is.
         details: what is known of it at its start, as JSON.
-        watchers: is told of it, from `take` until it is given back.
+        watchers: is told of it, from its admission until it is given back.
     """
 
     __slots__ = (
@@ -127,12 +127,11 @@ class Place:
                 self._taken = False
                 refuse = {b"connections": too_many_connections, b"replays": too_many_replays}
                 raise refuse[verdict](math.ceil(answer / 1000))
+            self._tell()
             last_id: str = answer.decode()
             observe(last_id)
             return last_id
 
-        self._watchers.enter(self.user_id)
-        self._is_told = True
         self._taken = True  # as far as we know: a reply that is lost may have been a yes
         return await self.link.run(script("admit"), step_keys, args, arrive)
 
@@ -161,6 +160,7 @@ class Place:
                 log.warning("a place can't be renewed (%s)", error)
                 observe("")  # where the journal ends is not known: whoever is live reads it
             else:
+                self._tell()  # one that could not be taken at the start is now
                 observe(last_id.decode())
                 if is_ended:
                     is_over()
@@ -176,10 +176,16 @@ class Place:
             self._watchers.leave(self.user_id)
         if not self._taken:
             return
+        self._taken = False
         connections, details = self._keys()
         with suppress(RedisUnavailable):
             self.link.send("ZREM", connections, self.id)
             self.link.send("HDEL", details, self.id, f"{self.id}.at")
+
+    def _tell(self) -> None:
+        if self._taken and not self._is_told:  # else it was given back before the reply came
+            self._is_told = True
+            self._watchers.enter(self.user_id)
 
     @property
     def link(self) -> Link:

@@ -32,6 +32,7 @@ class Anonymous:
                 "AUTH_TYPE=none lets everyone in as the user 'local', so it needs "
                 "ALLOW_ANONYMOUS=true, which takes true or false and is false now."
             )
+        self._has_operators = settings.operator_on_loopback
         self._host_names = {"localhost", *settings.allowed_host_names}
 
     def blocks(self, request: Request) -> bool:
@@ -51,13 +52,15 @@ class Anonymous:
                 "This host name is not one of ours. ALLOWED_HOSTS takes names, with commas between."
             )
             raise Refusal(403, "unknown_host", message)
-        return Identity(ANONYMOUS, is_operator=_is_near(request, host))
+        is_operator = self._has_operators and _is_near(request, host)
+        return Identity(ANONYMOUS, is_operator=is_operator)
 
 
 def _is_near(request: Request, host: str) -> bool:
     """Whether it comes from this machine itself, and through nobody who passes it on.
 
-    A proxy on the same machine is near, and whoever it speaks for is not.
+    A proxy on the same machine is near, and whoever it speaks for is not; of one that says nothing
+    of them that can't be told, so it takes a setting to let anybody be an operator by this.
     """
     is_passed_on = any(name in request.headers for name in PASSED_ON)
     is_to_us = host == "localhost" or _is_loopback(host)

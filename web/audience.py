@@ -6,6 +6,7 @@ have got.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from web.connections import Connection, connection_of
 
 MOST_OF_A_SHARD = 256  # entries of the index that are read
 MOST_USERS = 200  # whose streams are looked at
-MOST_BEHIND = 100  # entries that are counted
+AT_ONCE = 20  # users of one round trip, for which Redis serves nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class Watching:
         return sum(connection.lagging for connection in self.connections)
 
     @property
-    def behind(self) -> tuple[int, int]:
-        """Entries and ms between the furthest behind and the stream's end."""
-        return max(_distance(connection) for connection in self.connections)
+    def behind_ms(self) -> int:
+        """The ms between the furthest behind and the stream's last entry."""
+        return max(connection.behind_ms for connection in self.connections)
 
     @property
     def since(self) -> str:
@@ -48,29 +49,57 @@ class Watching:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Those who were looked at, who lag most first; `more` where there are others."""
+    """Those who were looked at, who lag most first.
+
+    `users` is how many there are; an estimate where there are `more` than were looked at.
+    """
 
     users: int
     more: bool
     watching: list[Watching]
 
 
-def audience() -> Audience:
-    """Users with open streams; looks at two hundred.
+class Audiences:
+    """Looks at two hundred users at a time: at who lagged the last time, and others at random."""
 
-    Raises:
-        RedisUnavailable: Redis did not answer.
-    """
+    def __init__(self) -> None:
+        self._lagging: list[str] = []
+
+    def read(self) -> Audience:
+        """Users with open streams, now.
+
+        Raises:
+            RedisUnavailable: Redis did not answer.
+        """
+        users, number = _indexed()
+        chosen = self._choose(users)
+        watching = watching_of(chosen)
+        self._lagging = [each.user_id for each in watching if each.lagging]
+        gone = users.intersection(chosen) - {each.user_id for each in watching}
+        there = max(number - len(gone), len(watching))
+        return Audience(there, there > len(watching), watching)
+
+    def _choose(self, users: set[str]) -> list[str]:
+        again = self._lagging[: MOST_USERS // 2]  # so that there is room for others to be found
+        others = sorted(users.difference(again))
+        random.shuffle(others)
+        return (again + others)[:MOST_USERS]
+
+
+def _indexed() -> tuple[set[str], int]:
+    """Users whom the index names, at random where they are many, and how many there are."""
     lapsed_ms = int(time.time() * 1000) - lease_ms(get_settings())  # clocks may differ by so much
     shards = [keys.watchers(number) for number in range(keys.OPEN_SHARDS)]
     with reachable_redis() as client:
         ask_each(client, [("ZREMRANGEBYSCORE", shard, "-inf", lapsed_ms) for shard in shards])
-        entries = ask_each(client, [("ZRANGE", s, 0, MOST_OF_A_SHARD - 1) for s in shards])
-    users = sorted({entry.decode().partition(" ")[2] for found in entries for entry in found})
-    is_cut = any(len(found) == MOST_OF_A_SHARD for found in entries)
-    watching = watching_of(users[:MOST_USERS])
-    unseen = max(0, len(users) - MOST_USERS)
-    return Audience(len(watching) + unseen, is_cut or unseen > 0, watching)
+        sizes = ask_each(client, [("ZCARD", shard) for shard in shards])
+        entries = ask_each(client, [("ZRANDMEMBER", s, MOST_OF_A_SHARD) for s in shards])
+    users, number = set(), 0.0
+    for size, found in zip(sizes, entries, strict=True):
+        names = {entry.decode().partition(" ")[2] for entry in found}  # a process has one for each
+        users |= names
+        number += len(names) * max(1, size / max(1, len(found)))
+    return users, round(number)
 
 
 def watching_of(users: Iterable[str]) -> list[Watching]:
@@ -80,23 +109,23 @@ def watching_of(users: Iterable[str]) -> list[Watching]:
         RedisUnavailable: Redis did not answer.
     """
     wanted = list(users)
-    calls = [
-        (
-            [keys.connections(user), keys.connection_details(user), keys.stream(user)],
-            [MOST_BEHIND],
-        )
+    calls: list[tuple[list[str], list[str]]] = [
+        ([keys.connections(user), keys.connection_details(user), keys.stream(user)], [])
         for user in wanted
     ]
+    replies = []
     with reachable_redis() as client:
-        replies = script("list_connections").run_each(client, calls)
+        for first in range(0, len(calls), AT_ONCE):
+            several = calls[first : first + AT_ONCE]
+            replies += script("list_connections").run_each(client, several)
     found = []
     for user, rows in zip(wanted, replies, strict=True):
         connections = [connection_of(*[part.decode() for part in row]) for row in rows]
         if connections:
-            found.append(Watching(user, sorted(connections, key=_distance, reverse=True)))
-    found.sort(key=lambda w: (w.lagging, w.behind, len(w.connections), w.user_id), reverse=True)
+            found.append(Watching(user, sorted(connections, key=_behind_ms, reverse=True)))
+    found.sort(key=lambda w: (w.lagging, w.behind_ms, len(w.connections), w.user_id), reverse=True)
     return found
 
 
-def _distance(connection: Connection) -> tuple[int, int]:
-    return connection.behind, connection.behind_ms
+def _behind_ms(connection: Connection) -> int:
+    return connection.behind_ms

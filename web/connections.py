@@ -12,16 +12,14 @@ from shared.settings import get_settings
 from shared.steps import reachable_redis
 from web.admission import lease_ms
 
-LAGS = ("behind", "behind_ms")
-
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One open stream.
 
     `since` is an ISO 8601 time and `address` the client's. `cursor` and `lagging` are as of the
-    last renewal of its lease. `message_id` where it is a message's stream. `behind` and `behind_ms`
-    are what lies between its cursor and the stream's end, where that was asked for.
+    last renewal of its lease. `message_id` where it is a message's stream. `behind_ms` is what
+    lies between its cursor and the stream's last entry, where that was asked for.
     """
 
     id: str
@@ -31,7 +29,6 @@ class Connection:
     cursor: str
     lagging: bool
     message_id: str | None = None
-    behind: int = 0
     behind_ms: int = 0
 
 
@@ -64,9 +61,7 @@ def end_connection(user_id: str, connection_id: str) -> bool:
         return bool(script("end_connection").run(client, step_keys, args))
 
 
-def connection_of(
-    connection_id: str, details: str, at: str, behind: str = "0", behind_ms: str = "0"
-) -> Connection:
+def connection_of(connection_id: str, details: str, at: str, behind_ms: str = "0") -> Connection:
     """One row of what `list_connections.lua` returns."""
     cursor, _, lags = at.partition(" ")
     return Connection(
@@ -74,14 +69,14 @@ def connection_of(
         **json.loads(details),
         cursor=cursor,
         lagging=lags == "1",
-        behind=int(behind),
         behind_ms=int(behind_ms),
     )
 
 
 def told(connection: Connection) -> dict[str, Any]:
     """A connection as it is told to its user."""
-    known = {name: value for name, value in asdict(connection).items() if name not in LAGS}
+    known = asdict(connection)
+    del known["behind_ms"]
     if connection.message_id is None:
         del known["message_id"]
     return known

@@ -38,7 +38,7 @@ def not_authenticated(message: str, code: str = "not_authenticated") -> Refusal:
 def not_operator(settings: Settings) -> Refusal:
     """403: it is known who asks, and this is not theirs to see."""
     who = {
-        "none": "whoever asks from this machine itself, and through no proxy",
+        "none": "with OPERATOR_ON_LOOPBACK=true whoever asks from this machine, and by no proxy",
         "jwt": f"those whose token says '{settings.jwt_operator_claim}': true",
         "callable": "those of whom AUTH_CALLABLE says that they are operators",
     }

@@ -20,8 +20,10 @@ class Reading(Success):
 class WatchedConnection(Connection):
     """One open stream, and how far it is behind."""
 
-    behind: int = Field(description="Entries after its cursor, where it lags; of a message's, 0.")
-    behind_ms: int = Field(description="Milliseconds from its cursor to the stream's last entry.")
+    behind_ms: int = Field(
+        ge=0,
+        description="Milliseconds from its cursor to the stream's last entry; of an answer's, 0.",
+    )
 
 
 class WatchingUser(BaseModel):
@@ -32,25 +34,25 @@ class WatchingUser(BaseModel):
     streams: int = Field(gt=0, description="How many are open, in all processes.")
     lagging: int = Field(ge=0, description="How many do not keep up, or still replay.")
     since: Moment = Field(description="When the oldest was opened, in UTC.")
-    behind: int = Field(ge=0, description="Entries that the furthest behind lacks.")
-    behind_ms: int = Field(ge=0, description="The same in milliseconds.")
+    behind_ms: int = Field(ge=0, description="Of the one that is furthest behind.")
     connections: list[WatchedConnection] = Field(
         description="Those streams, the furthest behind first; at most fifty."
     )
 
 
 class OpenStreams(Reading):
-    """The users with open streams, those that lag most first."""
+    """Users with open streams, those that lag most first; with `user`, all is of that one."""
 
-    users: int = Field(description="How many have open streams.")
-    streams: int = Field(description="How many are open, of those users who were looked at.")
+    users: int = Field(description="How many have open streams; an estimate where there are more.")
+    streams: int = Field(description="How many of those users who were looked at have open.")
     lagging: int = Field(description="How many of these do not keep up, or still replay.")
     more: bool = Field(description="Whether there are users who were not looked at.")
     renewed_seconds: float = Field(
         description="How often a stream says where it stands: cursors and lags may be so old."
     )
-    most_behind: int = Field(description="As many entries are counted; it may be more.")
-    watching: list[WatchingUser] = Field(description="At most two hundred, or the one asked for.")
+    watching: list[WatchingUser] = Field(
+        description="Those who were looked at: at most two hundred, or the one asked for."
+    )
 
 
 class RunCounts(BaseModel):
@@ -67,7 +69,7 @@ class OpenRunsPage(Reading):
     """Open runs of all users."""
 
     counts: RunCounts = Field(description="Of those that were looked at: about a thousand.")
-    more: bool = Field(description="Whether there are runs that were not looked at.")
+    more: bool = Field(description="Whether there may be runs that were not looked at.")
     matching: int = Field(description="How many there are to page through.")
     offset: int = Field(description="The place of the first one here.")
     runs: list[OpenRun]

@@ -2,7 +2,8 @@
 
 A ticket is good once, for thirty seconds. Its use opens a session, known by a cookie that scripts
 can't read, so that EventSource's own reconnects go on although their address carries a used
-ticket. Redis knows the SHA-256 of both, and neither outlives the token that it came from.
+ticket. Redis knows the SHA-256 of both, and neither outlives the token that it came from, or makes
+an operator: a ticket travels in addresses, which are logged.
 """
 
 from __future__ import annotations
@@ -83,13 +84,7 @@ class Tickets:
             return _identity(client.get(keys.session(secret)))
 
     def _keep(self, key: str, identity: Identity, seconds: float) -> None:
-        value = to_json(
-            {
-                "user": identity.user_id,
-                "expires_at": identity.expires_at,
-                "operator": identity.is_operator,
-            }
-        )
+        value = to_json({"user": identity.user_id, "expires_at": identity.expires_at})
         with _redis() as client:
             client.set(key, value, px=max(1, int(seconds * 1000)))
 
@@ -130,4 +125,4 @@ def _identity(value: Any) -> Identity | None:
     if value is None:
         return None
     kept = json.loads(value)
-    return Identity(kept["user"], kept["expires_at"], kept.get("operator", False))
+    return Identity(kept["user"], kept["expires_at"])

@@ -2,8 +2,8 @@
 
 An index of hints: a user's own leases are the truth. Each process has an entry of its own for each
 of its users, which it takes back when the last of the user's streams ends, and which ends by
-itself when the process is killed. A connection costs one command that goes with its admission, a
-renewal costs none: the entries of one set after the other are scored anew, in one command each.
+itself when the process is killed. A user's first stream costs two commands and the last one's end
+one; a renewal costs none: the entries of one set after the other are scored anew, each in three.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Watchers:
         self._next = 0  # the set that is scored next
 
     def enter(self, user_id: str) -> None:
-        """A stream of this user's is about to be admitted."""
+        """A stream of this user's was admitted."""
         number = keys.shard_of(user_id)
         self._streams[number][user_id] += 1
         if self._streams[number][user_id] == 1:
@@ -74,6 +74,7 @@ class Watchers:
         ends_at = _now_ms() + self._lease_ms
         scored = [value for user_id in users for value in (ends_at, self._entry(user_id))]
         self._send("ZADD", keys.watchers(number), *scored)
+        self._send("PEXPIRE", keys.watchers(number), 2 * self._lease_ms)
 
     def _entry(self, user_id: str) -> str:
         return f"{self._process} {user_id}"

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import httpx
 import pytest
+import redis
 from click.testing import CliRunner
 from playwright.sync_api import Locator, Page, expect
 
-from shared import runs
+from shared import keys, runs
 from shared.facts import Accepted, Progress, Report, Started
 from shared.publisher import publish_user_event
 from shared.runs import RunRef, run_of_id
@@ -125,6 +126,7 @@ def test_open_streams_are_shown_and_one_is_ended(stack: DevStack, page: Page) ->
         one.get_by_role("button").click()
         page.get_by_role("button", name="End the stream").click()
         expect(page.locator(f'[data-connection="{connection}"]')).to_have_count(0)
+        expect(page.locator("#streams tr.stream").get_by_role("button")).to_be_focused()
         expect(row.locator("[data-column=Streams]")).to_have_text("1")
         left = httpx.get(f"{stack.url}/api/connections", trust_env=False).json()["connections"]
         assert connection not in [each["id"] for each in left]
@@ -217,6 +219,58 @@ def test_one_user_is_found_and_runs_come_in_pages(server: WebServer, page: Page)
         expect(page.locator("#page-place")).to_have_text("51 to 60 of 60")
         expect(page.locator("#runs tr.run")).to_have_count(10)
         expect(page.get_by_role("button", name="More")).to_be_disabled()
+        expect(page.get_by_role("button", name="More")).to_be_focused()
+
+
+def test_the_keyboard_stays_where_a_run_was(server: WebServer, page: Page) -> None:
+    sign_in(page, server)
+    for number in range(2):
+        begun("alice", f"file {number}")
+    page.goto(f"{server.url}/operator")
+    cancels = page.locator("#runs").get_by_role("button")
+    cancels.first.focus()
+    for left in (1, 0):
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.get_by_role("button", name="Cancel the run").press("Enter")
+        expect(cancels).to_have_count(left)
+        expect(cancels if left else page.locator("#runs-title")).to_be_focused()
+
+
+def test_a_server_that_hangs_is_said_not_to_answer(server: WebServer, page: Page) -> None:
+    sign_in(page, server)
+    page.add_init_script(
+        "const real = AbortSignal.timeout.bind(AbortSignal);"
+        "AbortSignal.timeout = (ms) => real(ms / 10);"
+    )
+    page.goto(f"{server.url}/operator")
+    expect(page.locator("#no-runs")).to_be_visible()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        expect(page.locator("#runs-note")).to_contain_text("not answering since", timeout=SLOW_MS)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    expect(page.locator("#runs-note")).to_have_text("", timeout=SLOW_MS)
+
+
+def test_of_more_users_than_are_looked_at_no_more_is_said(
+    server: WebServer, page: Page, redis_url: str
+) -> None:
+    sign_in(page, server)
+    client = redis.Redis.from_url(redis_url)
+    with watch(server.url, Authorization=f"Bearer {hs256('alice')}") as reader:
+        live(reader)
+        page.goto(f"{server.url}/operator")
+        expect(page.locator("#figure-users")).to_have_text("of 1 user")
+        expect(page.locator("#more-users")).to_be_hidden()
+        for number in range(16 * 300):  # hints that name nobody
+            client.zadd(keys.watchers(number % 16), {f"one user-{number}": 4_000_000_000_000})
+        expect(page.locator("#figure-users")).to_contain_text("of about 4,")
+        expect(page.locator("#more-users")).to_contain_text("others at random")
+        expect(page.locator("#figure-lagging")).to_have_text("0+")
+        page.get_by_label("Find a user").fill("alice")
+        expect(page.locator("#figure-users")).to_have_text("of alice")
+        expect(page.locator("#more-users")).to_be_hidden()
 
 
 def test_the_page_does_not_scroll_sideways_on_a_phone(server: WebServer, page: Page) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.settings import Settings
 from tests.signing import SECRET, hs256
 from web import create_app
+from web.api import user
 from web.auth import Authenticator
+from web.identity import Identity
 from web.refusal import Refusal
 from web.request import Request
 
@@ -80,6 +84,18 @@ def test_nobody_is_that_user_under_a_name_that_is_not_ours(host: str) -> None:
 def test_where_everyone_is_one_user_only_who_is_near_is_an_operator(
     host: str, address: str, headers: dict[str, str], is_operator: bool
 ) -> None:
-    anonymous = Authenticator(Settings(allow_anonymous=True, allowed_hosts="events.test"))
     request = Request({"host": host, **headers}, address=address)
-    assert anonymous.identify(request).is_operator is is_operator
+    for is_asked_for in (True, False):
+        settings = Settings(
+            allow_anonymous=True, allowed_hosts="events.test", operator_on_loopback=is_asked_for
+        )
+        identity = Authenticator(settings).identify(request)
+        assert identity.is_operator is (is_operator and is_asked_for)
+
+
+@pytest.mark.parametrize("said", ["false", "0", 1, None, False])
+def test_what_is_not_true_makes_no_operator(monkeypatch: pytest.MonkeyPatch, said: Any) -> None:
+    monkeypatch.setattr(user, "request_identity", lambda: Identity("olga", is_operator=said))
+    with pytest.raises(Refusal) as raised:
+        user.require_operator()
+    assert raised.value.code == "not_operator"

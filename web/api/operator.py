@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, request
 
 from shared.connections import postgres
+from shared.encoding import now_iso
 from shared.event_counts import BUCKET_SECONDS, read_event_counts
 from shared.journal_size import JournalSize, Pruning, journal_size, last_pruning
 from shared.open_runs import list_open_runs
@@ -22,11 +23,11 @@ from shared.runs import end, run_of_id
 from shared.settings import get_settings
 from shared.steps import reachable_redis
 from web.api.user import require_operator
-from web.audience import MOST_BEHIND, Watching, audience, watching_of
+from web.audience import Audience, Audiences, Watching, watching_of
 from web.connections import end_connection, told
 from web.dispatch import revoke
 from web.refusal import Refusal
-from web.snapshot import Snapshot
+from web.shared_reading import SharedReading
 
 blueprint = Blueprint("operator", __name__)
 
@@ -45,10 +46,10 @@ def _read_journal() -> tuple[JournalSize, Pruning | None]:
         return journal_size(connection), last_pruning(connection)
 
 
-_audience = Snapshot(audience)
-_runs = Snapshot(list_open_runs)
-_counts = Snapshot(_read_counts)
-_journal = Snapshot(_read_journal)
+_audience = SharedReading(Audiences().read)
+_runs = SharedReading(list_open_runs)
+_counts = SharedReading(_read_counts)
+_journal = SharedReading(_read_journal)
 
 blueprint.before_request(require_operator)
 
@@ -57,8 +58,7 @@ blueprint.before_request(require_operator)
 def get_streams() -> dict[str, Any]:
     """Users with open streams in all processes; with `user`, that one alone."""
     user_id = request.args.get("user", "")
-    as_of, seen = _audience.get()
-    watching = watching_of([user_id]) if user_id else seen.watching
+    as_of, seen = _audience_of(user_id) if user_id else _audience.get()
     return {
         "success": True,
         "as_of": as_of,
@@ -67,8 +67,7 @@ def get_streams() -> dict[str, Any]:
         "lagging": sum(each.lagging for each in seen.watching),
         "more": seen.more,
         "renewed_seconds": get_settings().sse_keepalive_seconds,
-        "most_behind": MOST_BEHIND,
-        "watching": [_watching(each) for each in watching],
+        "watching": [_watching(each) for each in seen.watching],
     }
 
 
@@ -118,22 +117,22 @@ def cancel_run(run_id: str) -> dict[str, Any]:
 @blueprint.get("/api/operator/events")
 def get_events() -> dict[str, Any]:
     """How many events of each type were appended in the last minute."""
-    as_of, (seconds, counts) = _counts.get()
+    as_of, (part_of_first, counts) = _counts.get()
+    of_minute = {n: sum(c) - c[0] * (1 - part_of_first) for n, c in counts.items()}
     types = [
         {
             "type": name,
-            "per_second": round(sum(numbers) / seconds, 3),
-            "last_minute": sum(numbers),
+            "per_second": round(of_minute[name] / 60, 3),
+            "last_minute": round(of_minute[name]),
             "counts": numbers,
         }
         for name, numbers in counts.items()
     ]
     types.sort(key=lambda each: (-each["last_minute"], each["type"]))  # type: ignore[operator]
-    total = sum(sum(numbers) for numbers in counts.values())
     return {
         "success": True,
         "as_of": as_of,
-        "per_second": round(total / seconds, 3),
+        "per_second": round(sum(of_minute.values()) / 60, 3),
         "bucket_seconds": BUCKET_SECONDS,
         "types": types,
     }
@@ -154,17 +153,20 @@ def get_journal() -> dict[str, Any]:
     }
 
 
+def _audience_of(user_id: str) -> tuple[str, Audience]:
+    as_of, watching = now_iso(), watching_of([user_id])
+    return as_of, Audience(len(watching), False, watching)
+
+
 def _watching(watching: Watching) -> dict[str, Any]:
-    behind, behind_ms = watching.behind
     return {
         "user_id": watching.user_id,
         "streams": len(watching.connections),
         "lagging": watching.lagging,
         "since": watching.since,
-        "behind": behind,
-        "behind_ms": behind_ms,
+        "behind_ms": watching.behind_ms,
         "connections": [
-            {**told(each), "behind": each.behind, "behind_ms": each.behind_ms}
+            {**told(each), "behind_ms": each.behind_ms}
             for each in watching.connections[:MOST_CONNECTIONS]
         ],
     }

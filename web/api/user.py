@@ -34,7 +34,7 @@ def require_operator() -> None:
     Raises:
         Refusal: 401 for nobody; 403 `not_operator` for anybody else.
     """
-    if not request_identity().is_operator:
+    if request_identity().is_operator is not True:  # a host may return what is no bool
         raise not_operator(get_settings())
 
 

@@ -22,6 +22,7 @@ from worker.cli.processes import Beat, Web, Worker, check_port
 from worker.cli.redis_server import RedisServer, check_reachable
 
 PROCESSES = ("web", "worker", "beat")
+ON_LOOPBACK = {"ALLOW_ANONYMOUS": "true", "OPERATOR_ON_LOOPBACK": "true"}
 _READY_SECONDS = 60
 _WATCH_SECONDS = 0.2
 
@@ -138,9 +139,8 @@ class Stack:
             self._log.say(f"interrupted tasks given back to the queue: {held}")
 
     def _environment(self, redis_url: str, database_url: str) -> Mapping[str, str]:
-        environment = {"ALLOW_ANONYMOUS": "true"} if is_loopback(self._plan.host) else {}
         return {
-            **environment,
+            **(ON_LOOPBACK if is_loopback(self._plan.host) else {}),
             **os.environ,
             "REDIS_URL": redis_url,
             "DATABASE_URL": database_url,

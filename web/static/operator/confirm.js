@@ -1,11 +1,13 @@
 /** The one dialog that asks before something is ended, and says why it could not be. */
 
 import { byId, setText } from "/static/elements.js";
+import { focusNear } from "/static/operator/rows.js";
 
 const dialog = byId("confirm");
 const yes = byId("confirm-yes");
 const refusal = byId("confirm-refusal");
 let task = null;
+let opener = null; // the button that asked, and where its row was
 
 /**
  * Asks; where the answer is yes, does it, and closes once that is done.
@@ -17,6 +19,9 @@ export function confirm({ title, what, verb, run }) {
   setText(byId("confirm-what"), what);
   setText(yes, verb);
   setText(refusal, "");
+  const button = document.activeElement;
+  const row = button.closest("tr");
+  opener = row && { button, body: row.parentNode, place: row.sectionRowIndex };
   dialog.showModal();
 }
 
@@ -35,4 +40,7 @@ yes.addEventListener("click", async () => {
   }
 });
 byId("confirm-no").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => (task = null));
+dialog.addEventListener("close", () => {
+  task = null;
+  if (opener && !opener.button.isConnected) focusNear(opener.body, opener.place);
+});

@@ -7,6 +7,7 @@
 import { getJson } from "/static/api.js";
 
 const LONGEST_PAUSE_MS = 30_000;
+const ANSWER_MS = 10_000; // a server that says nothing for so long is not answering
 const REFUSED = new Set([401, 403]);
 
 let token = "";
@@ -20,7 +21,12 @@ export function useToken(text) {
 export function ask(url, method = "GET") {
   const headers = { Accept: "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
-  return getJson(url, { method, headers, cache: "no-store" });
+  return getJson(url, {
+    method,
+    headers,
+    cache: "no-store",
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
 }
 
 export class Reading {

@@ -56,7 +56,20 @@ export class Rows {
     const shown = [...this.#body.rows];
     if (nodes.length === shown.length && nodes.every((node, i) => node === shown[i])) return;
     const focused = document.activeElement;
+    const place = shown.findIndex((node) => node.contains(focused));
     this.#body.replaceChildren(...nodes);
     if (this.#body.contains(focused)) focused.focus({ preventScroll: true });
+    else if (place >= 0) focusNear(this.#body, place);
   }
+}
+
+/**
+ * Focuses what has taken the place of a row that went: its button, or its room's heading.
+ * @param {HTMLTableSectionElement} body
+ * @param {number} place the row's
+ */
+export function focusNear(body, place) {
+  const row = body.rows[Math.min(place, body.rows.length - 1)];
+  const near = row?.querySelector("button") ?? body.closest("section").querySelector("h2");
+  near.focus({ preventScroll: true });
 }

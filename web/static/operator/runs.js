@@ -99,8 +99,8 @@ export class Runs {
     this.#rows = new Rows(byId("runs"), () => new RunRow(read));
     for (const state of ["", ...STATES]) this.#addButton(state);
     this.#order.addEventListener("change", () => this.#turn(0));
-    byId("page-before").addEventListener("click", () => this.#turn(this.#offset - PAGE));
-    byId("page-after").addEventListener("click", () => this.#turn(this.#offset + PAGE));
+    this.#addTurn(byId("page-before"), -PAGE);
+    this.#addTurn(byId("page-after"), PAGE);
   }
 
   /** Where to read: the page that is shown. */
@@ -129,11 +129,13 @@ export class Runs {
   }
 
   #paintPages(matching, offset, shown) {
-    byId("pages").hidden = matching <= PAGE;
+    const isOnePage = matching <= PAGE;
+    if (isOnePage && byId("pages").contains(document.activeElement)) byId("runs-title").focus();
+    byId("pages").hidden = isOnePage;
     const [first, last] = [number(offset + 1), number(offset + shown)];
     setText(byId("page-place"), `${first} to ${last} of ${number(matching)}`);
-    byId("page-before").disabled = offset === 0;
-    byId("page-after").disabled = offset + shown >= matching;
+    setEnabled(byId("page-before"), offset > 0);
+    setEnabled(byId("page-after"), offset + shown < matching);
   }
 
   #addButton(state) {
@@ -156,10 +158,21 @@ export class Runs {
     byId("states").append(button);
   }
 
+  #addTurn(button, by) {
+    button.addEventListener("click", () => {
+      if (button.getAttribute("aria-disabled") !== "true") this.#turn(this.#offset + by);
+    });
+  }
+
   #turn(offset) {
     this.#offset = Math.max(0, offset);
     this.#read();
   }
+}
+
+// Not `disabled`: that would lose the keyboard's focus.
+function setEnabled(button, isEnabled) {
+  button.setAttribute("aria-disabled", String(!isEnabled));
 }
 
 function troubles({ stalled, retrying }) {

@@ -27,7 +27,7 @@ class UserRow {
     this.#fold.addEventListener("click", () => onFold(this.user.user_id));
   }
 
-  show({ user, most, isOpen }) {
+  show({ user, isOpen }) {
     this.user = user;
     this.node.dataset.user = user.user_id;
     this.node.dataset.lags = String(user.lagging > 0);
@@ -36,7 +36,7 @@ class UserRow {
     setText(this.#streams, number(user.streams));
     const furthest = user.connections.find(({ message_id: message }) => !message);
     setText(this.#position, furthest?.cursor ?? "");
-    setText(this.#lag, lag(user, most));
+    setText(this.#lag, lag(user));
     this.#lag.dataset.look = user.lagging > 0 ? "wait" : "good";
     setText(this.#lagging, number(user.lagging));
     setText(this.#since, age(user.since));
@@ -65,7 +65,7 @@ class StreamRow {
     this.#end.addEventListener("click", () => this.#confirm(onChange));
   }
 
-  show({ user, stream, most }) {
+  show({ user, stream }) {
     this.user = user;
     this.stream = stream;
     this.node.dataset.connection = stream.id;
@@ -74,7 +74,7 @@ class StreamRow {
     const what = stream.message_id ? "an answer" : "events";
     setText(this.#from, [what, stream.address].filter(Boolean).join(" · "));
     setText(this.#position, stream.cursor);
-    setText(this.#lag, lag(stream, most));
+    setText(this.#lag, lag(stream));
     this.#lag.dataset.look = stream.lagging ? "wait" : "good";
     setText(this.#since, age(stream.since));
     this.#since.title = new Date(stream.since).toLocaleString("en");
@@ -128,17 +128,24 @@ export class Streams {
     this.#answer = answer;
     this.renewedSeconds = answer.renewed_seconds;
     const { users, streams, lagging, watching, more } = answer;
-    setText(byId("figure-streams"), number(streams) + (more ? "+" : ""));
-    setText(byId("figure-users"), `of ${count(users, "user")}`);
-    setText(byId("figure-lagging"), number(lagging));
+    const sought = this.#find.value.trim();
+    const looked = sought || `the ${count(watching.length, "user")} looked at`;
+    const plus = more ? "+" : "";
+    setText(byId("figure-streams"), number(streams) + plus);
+    const all = more ? `of about ${count(users, "user")}` : `of ${count(users, "user")}`;
+    setText(byId("figure-users"), sought ? `of ${sought}` : all);
+    setText(byId("figure-lagging"), number(lagging) + plus);
     byId("lagging").dataset.look = lagging > 0 ? "wait" : "good";
-    setText(byId("figure-behind"), lagging > 0 ? "behind their streams" : "all are level");
+    const level = lagging > 0 ? "behind their streams" : "all are level";
+    setText(byId("figure-behind"), sought || more ? `of ${looked}` : level);
+    byId("more-users").hidden = !more;
+    setText(byId("more-users"), notAll(watching.length, users));
     this.#paint();
     const none = byId("no-streams");
     none.hidden = watching.length > 0;
     byId("streams").hidden = watching.length === 0;
-    const sought = this.#find.value.trim();
-    setText(none, sought ? `${sought} has no open stream.` : "Nobody has a stream open.");
+    const nobody = more ? "None of those looked at has one open." : "Nobody has a stream open.";
+    setText(none, sought ? `${sought} has no open stream.` : nobody);
   }
 
   #fold(user) {
@@ -147,12 +154,18 @@ export class Streams {
   }
 
   #paint() {
-    const { watching, most_behind: most } = this.#answer;
-    const items = watching.flatMap((user) => {
+    const items = this.#answer.watching.flatMap((user) => {
       const isOpen = this.#open.has(user.user_id);
-      const streams = isOpen ? user.connections.map((stream) => ({ user, stream, most })) : [];
-      return [{ user, most, isOpen }, ...streams];
+      const streams = isOpen ? user.connections.map((stream) => ({ user, stream })) : [];
+      return [{ user, isOpen }, ...streams];
     });
     this.#rows.paint(items, ({ user, stream }) => JSON.stringify([user.user_id, stream?.id]));
   }
+}
+
+function notAll(looked, users) {
+  return (
+    `These are ${count(looked, "user")} of about ${number(users)}: those who lagged when they were ` +
+    "last looked at, and others at random. Find a user asks for any."
+  );
 }

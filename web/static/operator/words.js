@@ -1,7 +1,5 @@
 /** What the operator's page says about times, distances and sizes. */
 
-import { count } from "/static/event-toasts/words.js";
-
 export { bytes, count, label, runLine, since } from "/static/event-toasts/words.js";
 
 const numbers = new Intl.NumberFormat("en");
@@ -22,12 +20,10 @@ export function age(moment, now = Date.now()) {
   return `${Math.round(seconds / 86_400)} d`;
 }
 
-/** How far a stream is behind: `12 events, 3.4 s`; `level` where it is not. */
-export function lag({ lagging, behind, behind_ms: ms }, most) {
+/** How far a stream is behind: `3.4 s`; `level` where it is not. */
+export function lag({ lagging, behind_ms: ms }) {
   if (!lagging) return "level";
-  if (!behind) return "catching up";
-  const entries = behind >= most ? `${most} events or more` : count(behind, "event");
-  return ms < 100 ? entries : `${entries}, ${seconds(ms / 1000)}`;
+  return ms < 100 ? "catching up" : seconds(ms / 1000);
 }
 
 function seconds(value) {

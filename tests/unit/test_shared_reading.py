@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import RedisUnavailable
 from tests.commands import wait_until
-from web.snapshot import Snapshot
+from web.shared_reading import SharedReading
 
 
 def test_whoever_asks_meanwhile_gets_the_same_reading() -> None:
@@ -20,14 +20,14 @@ def test_whoever_asks_meanwhile_gets_the_same_reading() -> None:
         read.append(1)
         return len(read)
 
-    snapshot = Snapshot(slow)
+    reading = SharedReading(slow)
     with ThreadPoolExecutor(10) as threads:
-        asked = [threads.submit(snapshot.get) for _ in range(10)]
+        asked = [threads.submit(reading.get) for _ in range(10)]
         gate.set()
         assert {each.result()[1] for each in asked} == {1}
-    snapshot.expire()
-    assert snapshot.get()[1] == 2
-    wait_until(lambda: snapshot.get()[1] == 3, "read anew after a second")
+    reading.expire()
+    assert reading.get()[1] == 2
+    wait_until(lambda: reading.get()[1] == 3, "read anew after a second")
 
 
 def test_a_failure_is_told_to_all_who_ask_within_a_second() -> None:
@@ -37,8 +37,11 @@ def test_a_failure_is_told_to_all_who_ask_within_a_second() -> None:
         tried.append(1)
         raise RedisUnavailable
 
-    snapshot = Snapshot(fail)
+    reading = SharedReading(fail)
+    depths = []
     for _ in range(5):
-        with pytest.raises(RedisUnavailable):
-            snapshot.get()
+        with pytest.raises(RedisUnavailable) as raised:
+            reading.get()
+        depths.append(len(raised.traceback))
     assert len(tried) == 1
+    assert depths[1:] == depths[1:2] * 4, "its traceback does not grow"

@@ -14,7 +14,7 @@ T = TypeVar("T")
 GOOD_SECONDS = 1.0
 
 
-class Snapshot(Generic[T]):
+class SharedReading(Generic[T]):
     """The latest reading of something, at most a second old. Thread-safe."""
 
     def __init__(self, read: Callable[[], T]) -> None:
@@ -37,7 +37,7 @@ class Snapshot(Generic[T]):
                     self._latest = error
                 self._good_until = time.monotonic() + GOOD_SECONDS
             if isinstance(self._latest, Exception):
-                raise self._latest
+                raise self._latest.with_traceback(None)  # else it grows with each who asks
             return self._latest
 
     def expire(self) -> None:
