@@ -368,6 +368,6 @@ async function live(seed, resets, steps = 120) {
 
 test("in any of three hundred disorders each living tab handles exactly what was published", async () => {
   let living = 0;
-  for (let seed = 1; seed <= 300; seed++) living += await live(seed, seed % 2 ? 0 : 0.02);
+  for (let seed = 1; seed <= 1500; seed++) living += await live(seed, seed % 2 ? 0 : 0.02);
   assert.ok(living > 300, "most of them end with tabs to look at");
 });

@@ -91,6 +91,9 @@ export class EventStreamParser {
   }
 }
 
+/** A position as the server knows it: without what SharedStream has put to it. */
+const plain = (position) => position.split("@")[0];
+
 /** The stream has stopped and does not come back: `reason`, and a refusal's `status` and `code`. */
 export class StreamStopped extends Error {
   name = "StreamStopped";
@@ -371,7 +374,7 @@ class Connection {
   }
 
   async #connect() {
-    const from = this.#position;
+    const from = plain(this.#position);
     const headers = { Accept: "text/event-stream", ...(from && { "Last-Event-ID": from }) };
     const response = await this.#request(this.#url, headers);
     const kind = response.headers.get("content-type") ?? "";
@@ -481,9 +484,15 @@ class KeptCursor {
   }
 }
 
-/** A record as a link from the position that it was read at. A truncation leads to its cursor. */
-const linked = ({ prev, id, event }) =>
-  event?.type === TRUNCATED ? { prev, id: event.payload.cursor ?? "", event } : { prev, id, event };
+/**
+ * A record as a link from the position that it was read at. A truncation leads to its cursor; that of a
+ * reset, mostly 0-0, is told from an earlier life's by where it was come from.
+ */
+function linked({ prev, id, event }) {
+  if (event?.type !== TRUNCATED) return { prev, id, event };
+  const { reason, cursor } = event.payload;
+  return { prev, id: reason === "trimmed" ? cursor : `${cursor ?? ""}@${prev}`, event };
+}
 
 /** The records that were heard last, each linked to the one before. */
 class RecentRecords {
@@ -732,7 +741,6 @@ class SharedStream {
     this.#far = far;
     for (const record of records) this.#offer(record);
     if (!this.#reach && at) this.#offer({ prev: "", id: at, event: null }); // begins where it is
-    this.#rejoin();
     this.#handleAll();
   }
 
@@ -754,7 +762,7 @@ class SharedStream {
   }
 
   async #handleAll() {
-    if (this.#isHandling) return;
+    if (this.#isHandling) return this.#rejoin();
     this.#isHandling = true;
     try {
       while (this.#hasNext()) {
@@ -809,8 +817,7 @@ class SharedStream {
   }
 
   #isFar() {
-    const { end } = this.#recent;
-    return this.#reach && this.#far === this.#reach && this.#at !== this.#reach && end !== this.#reach;
+    return this.#reach && this.#far === this.#reach && this.#at !== this.#reach;
   }
 
   async #catchUp() {
@@ -933,7 +940,7 @@ class UserStream {
 
   // A record that the tabs share is cloned: it may be handed on after the page has changed its own.
   async #handle({ id, event }) {
-    const record = { id, event: structuredClone(event) };
+    const record = { id: plain(id), event: structuredClone(event) };
     if (event?.type !== TRUNCATED) return this.#take(record);
     await this.#connection.run(() => this.#take(record).then(() => null));
     return null;
