@@ -507,12 +507,11 @@ class RecentRecords {
     return this.#records.at(-1)?.id ?? this.#start;
   }
 
-  /** Keeps a record, unless it is an earlier one; after a gap it begins anew. */
+  /** Keeps a record, unless it is an earlier one; after a gap it begins anew, and with each life. */
   add(record) {
-    if (record.prev !== this.end) {
-      if (!isAfter(record.id, this.end)) return;
-      [this.#records, this.#start] = [[], record.prev];
-    }
+    const isNext = record.prev === this.end;
+    if (!isNext && !isAfter(record.id, this.end)) return;
+    if (!isNext || record.id.includes("@")) [this.#records, this.#start] = [[], record.prev];
     this.#records.push(record);
     if (this.#records.length > KEPT_RECORDS) this.#start = this.#records.shift().id;
   }
