@@ -91,15 +91,31 @@ test("a kept cursor is where the next page goes on, and no tab moves it back", a
   assert.equal(world.kept.get(KEY), "8-0");
 });
 
-test("storage that is forbidden is done without", async () => {
-  const world = new World(stream(frame("7-0")));
-  world.storage = () => {
+for (const storage of [
+  () => {
     throw new DOMException("denied", "SecurityError");
-  };
-  const { client, seen } = watch(world, { user: "alice" });
+  },
+  () => null, // in a WebView
+]) {
+  test(`storage that is forbidden is done without: ${storage}`, async () => {
+    const world = new World(stream(frame("7-0")));
+    world.storage = storage;
+    const { client, seen } = watch(world, { user: "alice" });
+    await settle();
+    assert.deepEqual(seen, ["7-0"]);
+    assert.equal(client.cursor, "7-0");
+  });
+}
+
+test("a slow tab's word of a reset takes the kept cursor back from no other", async () => {
+  const event = { type: "backlog.truncated", payload: { reason: "journal_reset", cursor: "0-0" } };
+  const world = new World(stream(`data: ${JSON.stringify(event)}\n\n`));
+  world.kept.set(KEY, "6-0");
+  const { client } = watch(world, { user: "alice" });
+  world.kept.set(KEY, "9-0"); // another tab has been told, and is further
   await settle();
-  assert.deepEqual(seen, ["7-0"]);
-  assert.equal(client.cursor, "7-0");
+  assert.equal(client.cursor, "0-0");
+  assert.equal(world.kept.get(KEY), "9-0");
 });
 
 test("a handler's fault is reported and does not stop the stream", async () => {

@@ -1,5 +1,6 @@
 /** Several tabs in one browser, before one journal; what happens next is drawn by a seeded generator. */
 
+import { isAfter } from "../../web/static/eventstream.js";
 import { settle } from "./world.mjs";
 
 const encoder = new TextEncoder();
@@ -14,16 +15,23 @@ export function generator(seed) {
   };
 }
 
-/** The server's side: a user's events, and a stream from any cursor. */
+const ORIGIN = "0-0";
+const PAGE = 200; // entries in a response that has more than it may replay
+
+/** The server's side: a user's events, and a stream from any cursor; shared/pages.py has its rule. */
 export class Journal {
-  ids = [];
-  floor = 1000; // the position before the oldest that is kept
+  ids = ["1000-0"];
+  edge = ORIGIN; // the position before the oldest that is kept
   isDown = false;
   last = 1000;
   open = new Set();
   opened = [];
   most = 0; // streams at once
   refuse = null;
+
+  get tip() {
+    return this.ids.at(-1) ?? ORIGIN;
+  }
 
   publish() {
     const id = `${++this.last}-0`;
@@ -34,13 +42,14 @@ export class Journal {
 
   /** Keeps the newest alone. */
   trim(kept) {
-    this.floor = this.last - kept;
-    this.ids = this.ids.slice(-kept || this.ids.length);
+    this.edge = this.ids.at(-kept - 1);
+    this.ids = this.ids.slice(-kept);
   }
 
-  /** Loses all; ids begin anew, at lower ones. */
+  /** Loses all; ids go on by time. */
   reset() {
-    [this.ids, this.last, this.floor] = [[], 100, 100];
+    [this.ids, this.edge] = [[], ORIGIN];
+    this.last += 10;
     this.breakAll();
   }
 
@@ -50,35 +59,40 @@ export class Journal {
 
   respond(url, { headers, signal }, tab) {
     if (this.isDown) throw new TypeError("Failed to fetch");
-    if (url.endsWith("sources")) return this.#state();
-    const refused = this.refuse?.(headers);
+    const refused = this.refuse?.(headers, tab);
     if (refused) return refused;
+    if (url.endsWith("sources")) return this.#state();
     const stream = new Stream(this, signal, tab);
     const cursor = headers["Last-Event-ID"] ?? "";
     this.opened.push(cursor);
-    stream.send(this.#beginning(cursor));
+    const { text, hasMore } = this.#beginning(cursor);
+    stream.send(`retry: 500\n\n${text}`);
+    if (hasMore) stream.end();
     return stream.response;
   }
 
   #state() {
-    const body = { success: true, user_id: "alice", cursor: `${this.last}-0`, sources: [] };
+    const body = { success: true, user_id: "alice", cursor: this.tip, sources: [] };
     return { status: 200, headers: new Headers(), json: async () => body };
   }
 
   #beginning(cursor) {
-    const prime = `id: ${this.last}-0\n\n`;
-    if (!cursor) return `retry: 500\n\n${prime}`;
-    const at = Number(cursor.split("-")[0]);
-    const reason = at > this.last ? "journal_reset" : at < this.floor ? "trimmed" : "";
-    const from = reason ? this.floor : at;
-    const rest = this.ids.filter((id) => Number(id.split("-")[0]) > from);
-    return `retry: 500\n\n${reason ? this.#truncation(reason) : ""}${rest.map(this.#frame).join("")}`;
+    if (!cursor) return { text: `id: ${this.tip}\n\n`, hasMore: false };
+    const reason = this.#judge(cursor);
+    const from = reason ? this.edge : cursor;
+    const rest = this.ids.filter((id) => isAfter(id, from));
+    const text = rest.slice(0, PAGE).map(this.#frame).join("");
+    return { text: (reason && this.#truncation(reason)) + text, hasMore: rest.length > PAGE };
+  }
+
+  #judge(cursor) {
+    if (cursor === this.edge || this.ids.includes(cursor)) return "";
+    return this.ids.length && isAfter(this.edge, cursor) ? "trimmed" : "journal_reset";
   }
 
   #truncation(reason) {
-    const cursor = `${this.floor}-0`;
-    const event = { type: "backlog.truncated", payload: { reason, cursor } };
-    return `data: ${JSON.stringify(event)}\n\nid: ${cursor}\n\n`;
+    const event = { type: "backlog.truncated", payload: { reason, cursor: this.edge } };
+    return `data: ${JSON.stringify(event)}\n\nid: ${this.edge}\n\n`;
   }
 
   #frame = (id) => `id: ${id}\ndata: ${JSON.stringify({ id, type: "test.event", payload: {} })}\n\n`;

@@ -50,7 +50,6 @@ export interface StateWaiting {
     | "push_disabled"
     | "unreachable"
     | "offline"
-    | "rewound"
     | "silent"
     | "refused"
     | "not_a_stream"
@@ -64,7 +63,7 @@ export interface StateWaiting {
 
 export interface StateStopped {
   state: "stopped";
-  reason: "closed" | "over" | "unauthorized" | "refused" | "not_a_stream";
+  reason: "closed" | "over" | "unauthorized" | "refused" | "not_a_stream" | "failed";
   message?: string;
   status?: number;
   code?: string;

@@ -28,8 +28,7 @@ const KEPT_RECORDS = 500; // of what was heard last, for tabs that have missed s
 const PAGE = 100; // records that wait in a tab, and that it is given at a time
 const ANSWER_MS = 5000; // in which a leader that lives has answered
 const ASK_AGAIN_MS = 1000;
-const REWIND_MS = 5000; // between replays for tabs that are far behind: the server counts them
-const GATHER_MS = 100; // for others that are as far behind
+const OF_THE_TAB = new Set(["unauthorized", "no_token"]); // another's token may be good
 
 /** Whether an id lies after a cursor; anything lies after no cursor. Both kinds of id will do. */
 export function isAfter(id, cursor) {
@@ -91,6 +90,9 @@ export class EventStreamParser {
     return record.data === null && !record.hasId ? null : record;
   }
 }
+
+/** A position as the server knows it: without what SharedStream has put to it. */
+const plain = (position) => position.split("@")[0];
 
 /** The stream has stopped and does not come back: `reason`, and a refusal's `status` and `code`. */
 export class StreamStopped extends Error {
@@ -165,7 +167,6 @@ class Connection {
   #heardBytes;
   #isOver;
   #levelMs;
-  #rewindTo = null;
   #closed = false;
   #failures = 0; // since something was last heard
   #retryMs = 0;
@@ -210,9 +211,7 @@ class Connection {
   async run(first = null) {
     const { window, document } = this.#world;
     const online = () => this.#hurry("offline", 0); // a socket from before is dead, and silent
-    const visible = () => {
-      if (document.visibilityState === "visible") this.#hurry("silent", this.#idleMs);
-    };
+    const visible = () => document.visibilityState === "visible" && this.hurry();
     window?.addEventListener("online", online);
     document?.addEventListener("visibilitychange", visible);
     try {
@@ -255,10 +254,9 @@ class Connection {
     this.#waiting?.end();
   }
 
-  /** Reads again from an earlier position: at once, unless it waits. */
-  rewind(position) {
-    this.#rewindTo = position;
-    if (!this.#waiting) this.#attempt.abort(new Interruption("rewound", { atOnce: true }));
+  /** Somebody looks: it waits no longer, and a network that was silent for too long is dead. */
+  hurry() {
+    this.#hurry("silent", this.#idleMs);
   }
 
   /** Says where it is. */
@@ -376,8 +374,7 @@ class Connection {
   }
 
   async #connect() {
-    const from = (this.#position = this.#rewindTo ?? this.#position);
-    this.#rewindTo = null;
+    const from = plain(this.#position);
     const headers = { Accept: "text/event-stream", ...(from && { "Last-Event-ID": from }) };
     const response = await this.#request(this.#url, headers);
     const kind = response.headers.get("content-type") ?? "";
@@ -467,9 +464,10 @@ class KeptCursor {
     return this.#access((storage) => storage.getItem(this.#key)) ?? "";
   }
 
-  /** Moves it forward, or `anywhere`. */
-  write(cursor, anywhere) {
-    if (!anywhere && !isAfter(cursor, this.read())) return;
+  /** Moves it forward; elsewhere only from `replaced`, since another tab may be further already. */
+  write(cursor, replaced) {
+    const kept = this.read();
+    if (!isAfter(cursor, kept) && kept !== replaced) return;
     this.#access((storage) => storage.setItem(this.#key, cursor));
   }
 
@@ -477,7 +475,8 @@ class KeptCursor {
   #access(use) {
     if (!this.#key) return null;
     try {
-      return use(this.#world.storage());
+      const storage = this.#world.storage();
+      return storage && use(storage); // a WebView has null
     } catch (error) {
       if (error instanceof DOMException) return null;
       throw error;
@@ -485,10 +484,17 @@ class KeptCursor {
   }
 }
 
-/** Whether a record is the next after a position: nothing lies between, and it is not known yet. */
-const isNext = ({ prev, id }, at) => !at || (isAfter(id, at) && !isAfter(prev, at));
+/**
+ * A record as a link from the position that it was read at. A truncation leads to its cursor; that of a
+ * reset, mostly 0-0, is told from an earlier life's by where it was come from.
+ */
+function linked({ prev, id, event }) {
+  if (event?.type !== TRUNCATED) return { prev, id, event };
+  const { reason, cursor } = event.payload;
+  return { prev, id: reason === "trimmed" ? cursor : `${cursor ?? ""}@${prev}`, event };
+}
 
-/** The records that were heard last, without a gap between them. */
+/** The records that were heard last, each linked to the one before. */
 class RecentRecords {
   #records = [];
   #start;
@@ -501,19 +507,19 @@ class RecentRecords {
     return this.#records.at(-1)?.id ?? this.#start;
   }
 
-  /** Keeps a record, unless it is an earlier one; after a gap it begins anew. */
+  /** Keeps a record, unless it is an earlier one; after a gap it begins anew, and with each life. */
   add(record) {
-    if (!isAfter(record.id, this.end)) return;
-    if (!this.end || !isNext(record, this.end)) [this.#records, this.#start] = [[], record.prev];
+    const isNext = record.prev === this.end;
+    if (!isNext && !isAfter(record.id, this.end)) return;
+    if (!isNext || record.id.includes("@")) [this.#records, this.#start] = [[], record.prev];
     this.#records.push(record);
     if (this.#records.length > KEPT_RECORDS) this.#start = this.#records.shift().id;
   }
 
-  /** A page of what follows a position; null where that is too long ago. */
+  /** A page of what follows a position; null where it is not known what does. */
   after(position) {
-    if (position !== this.#start && isAfter(this.#start, position)) return null;
-    const first = this.#records.findIndex(({ id }) => isAfter(id, position));
-    return first < 0 ? [] : this.#records.slice(first, first + PAGE);
+    const next = this.#records.findLastIndex(({ id }) => id === position) + 1;
+    return next || position === this.#start ? this.#records.slice(next, next + PAGE) : null;
   }
 }
 
@@ -522,15 +528,15 @@ class RecentRecords {
  * reads the stream and posts what it reads. Each tab, the leader's too, handles by itself.
  *
  * - A record has `prev`, the position from which it was read. With `reach`, the id of the last record
- *   that a tab has taken: `prev <= reach < id` is the next one, `id <= reach` is known, and in any
- *   other case the tab has missed something, and asks. So no order of posts, no loss or repetition,
- *   and no second leader for a moment can lose or double an event.
- * - Each post says how far the leader is, and it posts with each keepalive: a post, a question or an
- *   answer that was lost with a tab is noticed at the next one.
- * - It answers from what it heard last, as a follower too. For a tab that is further behind, the
- *   stream is read again from there.
+ *   that a tab has taken, the next one is that whose `prev` is `reach`, and no other. So no order of
+ *   posts, no loss or repetition, and no second leader for a moment can lose or double an event. That
+ *   ids begin anew is a record too, which leads from the last of the old ones to the new beginning.
+ * - Each post says how far the leader has come, and it posts with each keepalive: a post, a question or
+ *   an answer that was lost with a tab is noticed at the next one.
+ * - It answers from what it heard last. Of a position that it does not know, only the server can say
+ *   what follows: the tab reads for itself, until it comes upon what the others have.
  * - A handler that is slow or hangs holds nobody up: a page of records waits for it, no more.
- * - `era` changes when ids begin anew. A tab that has missed the word of it finds out by that.
+ * - Whose token is refused, or not to be had, leaves the lead to another.
  * - A page that is put away leaves. One that hangs is told by its silence, and the lock is stolen.
  */
 class SharedStream {
@@ -543,9 +549,10 @@ class SharedStream {
   #recent;
   #queue = []; // of this tab's handler
   #isHandling = false;
-  #era = null; // not known before a leader was heard
   #state = null; // of the leader's connection
-  #leaderAt = "";
+  #at = ""; // how far a leader has come
+  #far = null; // the position of this tab that the leader does not know
+  #own = null; // the connection of this tab while it reads for itself
   #asked = null;
   #askedAt = 0;
   #watchdog = 0;
@@ -554,9 +561,10 @@ class SharedStream {
   #isStealing = false;
   #leading = null; // the connection, where this tab leads
   #unsent = [];
-  #rewindTo = "";
-  #rewindTimer = 0;
-  #rewoundAt = 0;
+  #tokenless = 0; // times in a row that it had no token
+  #restMs = 0;
+  #rest = 0;
+  #wake = null;
   #listening = new AbortController();
   #fail;
 
@@ -566,7 +574,7 @@ class SharedStream {
    * @param {object} parts
    * @param {string} parts.position where this tab is
    * @param {number} parts.silenceMs how long a leader may say nothing
-   * @param {(parts: object) => Connection} parts.open makes the leader's connection
+   * @param {(parts: object) => Connection} parts.open makes a connection
    * @param {object} parts.tab `handle(record)`, one at a time, and `say(state)`
    */
   constructor(name, world, { position, silenceMs, open, tab }) {
@@ -575,8 +583,16 @@ class SharedStream {
     this.#silenceMs = silenceMs;
     this.#open = open;
     this.#tab = tab;
-    this.#reach = position;
-    this.#recent = new RecentRecords(position);
+    this.#reach = this.#checked(position);
+    this.#recent = new RecentRecords(this.#reach);
+  }
+
+  // No record follows on what is no id.
+  #checked(position) {
+    if (!position || /^\d+(-\d+)?$/.test(position)) return position;
+    const payload = { reason: "malformed_cursor", oldest_retained_id: null, cursor: null };
+    this.#queue.push({ id: "", event: { type: TRUNCATED, payload } });
+    return "";
   }
 
   /** Takes part until it is closed; rejects with the StreamStopped that ends it. */
@@ -585,15 +601,17 @@ class SharedStream {
     const { signal } = this.#listening;
     const join = () => this.#join();
     const leave = () => this.#leave();
-    const look = () => document.visibilityState === "visible" && this.#ask();
+    const look = () => document.visibilityState === "visible" && this.#ask(true);
     window?.addEventListener("pagehide", leave, { signal });
     window?.addEventListener("pageshow", join, { signal });
+    window?.addEventListener("online", () => this.#ask(true), { signal });
     document?.addEventListener("freeze", leave, { signal });
     document?.addEventListener("resume", join, { signal });
     document?.addEventListener("visibilitychange", look, { signal });
     return new Promise((_, fail) => {
       this.#fail = fail;
       this.#join();
+      this.#handleAll();
     });
   }
 
@@ -612,38 +630,48 @@ class SharedStream {
   }
 
   #leave() {
+    const { clearTimeout } = this.#world;
     this.#channel?.close();
     this.#channel = null;
-    this.#world.clearTimeout(this.#watchdog);
+    clearTimeout(this.#watchdog);
+    clearTimeout(this.#rest);
     this.#request?.abort();
+    this.#own?.end();
   }
 
-  // Waits for the lock, and for the next one where it was stolen.
+  // Waits for the lock, and for the next one where it was stolen or given up.
   async #campaign(channel) {
     while (this.#channel === channel) {
       const request = (this.#request = new AbortController());
       const { signal } = request;
       const how = this.#isStealing ? { steal: true } : { signal };
       this.#isStealing = false;
-      const lead = () => this.#lead(signal);
+      let hasLed = false;
+      const lead = () => {
+        hasLed = true;
+        return this.#lead(signal);
+      };
       try {
         await this.#world.locks.request(this.#name, how, lead);
       } catch (error) {
-        if (error instanceof StreamStopped) throw error;
-        if (error.name !== "AbortError") await lead(); // no locks for this page: one of its own
+        if (error.name !== "AbortError") {
+          if (hasLed) throw error;
+          await lead(); // no locks for this page: a connection of its own
+        }
       } finally {
         request.abort();
       }
+      if (this.#restMs) await this.#restAWhile();
     }
   }
 
   async #lead(signal) {
     if (signal.aborted) return;
     this.#world.clearTimeout(this.#watchdog);
-    if (!this.#recent.after(this.#reach)) this.#recent = new RecentRecords(this.#reach);
-    this.#era ??= "";
+    const position = this.#recent.end;
+    this.#at ||= position;
     const connection = this.#open({
-      position: this.#recent.end,
+      position,
       onState: (state) => this.#declare(state),
       take: (record) => this.#read(record),
       heard: () => this.#post(),
@@ -653,92 +681,93 @@ class SharedStream {
     try {
       await Promise.race([connection.run(), over]); // a token function may hang
     } finally {
-      this.#stepDown(connection);
+      connection.end();
+      if (this.#leading === connection) this.#leading = null;
     }
-  }
-
-  #stepDown(connection) {
-    connection.end();
-    if (this.#leading !== connection) return;
-    this.#leading = null;
-    this.#world.clearTimeout(this.#rewindTimer);
-    this.#rewindTimer = 0;
   }
 
   #declare(state) {
-    this.#state = state;
-    this.#post();
-    this.#tab.say(state);
-  }
-
-  #post(records = this.#unsent.splice(0)) {
-    const message = { era: this.#era, at: this.#recent.end, state: this.#state, records };
-    this.#channel?.postMessage(message);
-  }
-
-  // A record from the server. A truncation goes on as the record that leads to its cursor.
-  #read({ prev, id, event }) {
-    if (event?.type !== TRUNCATED) return id && this.#spread({ prev: prev || id, id, event });
-    const { cursor, reason } = event.payload;
-    if (reason === "trimmed") return this.#spread({ prev, id: cursor, event });
-    this.#post();
-    this.#era = String(this.#world.random());
-    this.#beginAnew(event);
-    return this.#spread({ prev: cursor, id: cursor, event });
-  }
-
-  #spread(record) {
-    this.#unsent.push(record);
-    this.#offer(record);
-    this.#handleAll();
-    return record.id;
-  }
-
-  #hear({ want, era, at, state, records }) {
-    if (want !== undefined && this.#leading) this.#answer(want);
-    if (want !== undefined || this.#leading) return; // what another leader reads, it reads itself
-    this.#recognize(era, at, records);
-    this.#follow(state);
-    this.#leaderAt = at;
-    for (const record of records) this.#offer(record);
-    if (!this.#reach && at) this.#offer({ prev: at, id: at, event: null }); // begins where it is
-    this.#handleAll();
-  }
-
-  #recognize(era, at, [first]) {
-    if (this.#era !== null && this.#era !== era) {
-      const cursor = first?.prev ?? at;
-      const payload = { reason: "journal_reset", oldest_retained_id: null, cursor };
-      this.#beginAnew(first?.event?.type === TRUNCATED ? first.event : { type: TRUNCATED, payload });
+    if (state.state === "live") this.#tokenless = 0;
+    if (!OF_THE_TAB.has(state.reason)) {
+      this.#say(state);
+      return this.#post();
     }
-    this.#era = era;
+    if (state.state === "waiting") {
+      const mostMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tokenless++);
+      this.#restMs = this.#world.random() * mostMs;
+      state = { ...state, until: this.#world.now() + this.#restMs };
+      this.#request.abort();
+    }
+    this.#say(state);
+  }
+
+  // Others come first; and where there are none, the page is not asked for a token all the time.
+  async #restAWhile() {
+    const { setTimeout, clearTimeout } = this.#world;
+    await new Promise((wake) => {
+      this.#wake = wake;
+      this.#rest = setTimeout(wake, this.#restMs);
+    });
+    clearTimeout(this.#rest);
+    this.#restMs = 0;
+  }
+
+  #say(state) {
+    this.#state = state;
+    if (!this.#own || state.state === "stopped") this.#tab.say(state);
+  }
+
+  #post(records = this.#unsent.splice(0), far = null) {
+    this.#channel?.postMessage({ at: this.#at, state: this.#state, records, far });
+  }
+
+  #read(record) {
+    const link = linked(record);
+    const { prev, id } = link;
+    if (id === null) return null;
+    if (!this.#at || prev === this.#at || isAfter(id, this.#at)) this.#at = id;
+    this.#unsent.push(link);
+    this.#offer(link);
+    this.#handleAll();
+    return id;
+  }
+
+  #hear({ want, hurry, at, state, records, far }) {
+    if (want !== undefined && this.#leading) this.#answer(want, hurry);
+    if (want !== undefined || this.#leading) return; // what another leader reads, it reads itself
+    this.#follow(state);
+    this.#at = at;
+    this.#far = far;
+    for (const record of records) this.#offer(record);
+    if (!this.#reach && at) this.#offer({ prev: "", id: at, event: null }); // begins where it is
+    this.#handleAll();
   }
 
   #follow(state) {
     const isNew = JSON.stringify(state) !== JSON.stringify(this.#state);
-    this.#state = state;
     this.#expectWord(this.#silenceMs + Math.max(0, (state.until ?? 0) - this.#world.now()));
-    if (isNew) this.#tab.say(state);
-  }
-
-  #beginAnew(event) {
-    this.#reach = event.payload.cursor;
-    this.#recent = new RecentRecords(this.#reach);
-    this.#queue.push({ id: this.#reach, event });
+    if (isNew) this.#say(state);
   }
 
   #offer(record) {
     this.#recent.add(record);
-    if (this.#queue.length >= PAGE || !isNext(record, this.#reach)) return;
+    this.#take(record);
+  }
+
+  #take(record) {
+    if (this.#own || this.#queue.length >= PAGE || record.prev !== this.#reach) return;
     this.#queue.push(record);
     this.#reach = record.id;
   }
 
   async #handleAll() {
-    if (this.#isHandling) return;
+    if (this.#isHandling) return this.#rejoin();
     this.#isHandling = true;
     try {
-      while (this.#hasNext()) await this.#handle(this.#queue.shift());
+      while (this.#hasNext()) {
+        if (this.#queue.length) await this.#handle(this.#queue.shift());
+        else await this.#catchUp();
+      }
       this.#isHandling = false;
     } catch (error) {
       this.#fail(error);
@@ -747,48 +776,75 @@ class SharedStream {
 
   async #handle(record) {
     await this.#tab.handle(record);
-    if (record.event?.type === TRUNCATED) this.#tab.say(this.#state); // it has said its own
+    const hasSaid = record.event?.type === TRUNCATED; // its own state
+    if (hasSaid && this.#state) this.#tab.say(this.#state);
   }
 
   #hasNext() {
     if (this.#listening.signal.aborted) return false;
     if (this.#queue.length) return true;
-    const heard = this.#recent.after(this.#reach);
-    heard?.forEach((record) => this.#offer(record));
-    const isBehind = !heard || isAfter(this.#leaderAt, this.#reach);
-    if (!this.#queue.length && isBehind) this.#ask();
-    return this.#queue.length > 0;
+    this.#recent.after(this.#reach)?.forEach((record) => this.#take(record));
+    if (this.#queue.length) return true;
+    if (this.#at !== this.#reach) this.#ask();
+    return this.#channel !== null && this.#isFar();
   }
 
-  // Not twice for the same at once: the answer may have to wait for the server.
-  #ask() {
-    if (this.#leading) return this.#recent.after(this.#reach) || this.#rewind(this.#reach);
+  // Not twice for the same at once.
+  #ask(hurry = false) {
+    if (hurry) this.#wake?.();
+    if (this.#leading) {
+      if (!this.#after(this.#reach)) this.#far = this.#reach;
+      return;
+    }
     const now = this.#world.now();
-    if (this.#asked === this.#reach && now < this.#askedAt + ASK_AGAIN_MS) return;
+    if (!hurry && this.#asked === this.#reach && now < this.#askedAt + ASK_AGAIN_MS) return;
     [this.#asked, this.#askedAt] = [this.#reach, now];
-    this.#channel?.postMessage({ want: this.#reach });
+    this.#channel?.postMessage({ want: this.#reach, hurry });
     this.#expectWord(ANSWER_MS);
   }
 
-  #answer(want) {
-    const heard = want ? this.#recent.after(want) : [];
-    if (!heard) this.#rewind(want);
-    this.#post(heard ?? []);
+  #answer(want, hurry) {
+    if (hurry) this.#leading.hurry();
+    const records = this.#after(want);
+    this.#post(records ?? [], records ? null : want);
   }
 
-  #rewind(position) {
-    const isLower = !this.#rewindTimer || isAfter(this.#rewindTo, position);
-    if (isLower) this.#rewindTo = position;
-    const { setTimeout, now } = this.#world;
-    const pauseMs = Math.max(GATHER_MS, this.#rewoundAt + REWIND_MS - now());
-    this.#rewindTimer ||= setTimeout(() => this.#readAgain(), pauseMs);
+  // A page of what follows a position; null where only the server can say it.
+  #after(position) {
+    const isAhead = this.#state?.state !== "live" && isAfter(position, this.#recent.end);
+    return position ? (this.#recent.after(position) ?? (isAhead ? [] : null)) : [];
   }
 
-  #readAgain() {
-    this.#rewindTimer = 0;
-    this.#rewoundAt = this.#world.now();
-    this.#recent = new RecentRecords(this.#rewindTo);
-    this.#leading.rewind(this.#rewindTo);
+  #isFar() {
+    return this.#reach && this.#far === this.#reach && this.#at !== this.#reach;
+  }
+
+  async #catchUp() {
+    this.#far = null;
+    const own = this.#open({
+      position: this.#reach,
+      onState: (state) => this.#tab.say(state),
+      take: (record) => this.#takeItself(linked(record)),
+    });
+    this.#own = own;
+    try {
+      await own.run();
+    } finally {
+      this.#own = null;
+    }
+    if (this.#state) this.#tab.say(this.#state);
+  }
+
+  async #takeItself(link) {
+    if (link.id === null) return null;
+    await this.#tab.handle(link);
+    this.#reach = link.id;
+    this.#rejoin();
+    return link.id;
+  }
+
+  #rejoin() {
+    if (this.#reach === this.#at || this.#recent.after(this.#reach)) this.#own?.end();
   }
 
   // A leader that can't say a word holds its lock all the same.
@@ -883,7 +939,7 @@ class UserStream {
 
   // A record that the tabs share is cloned: it may be handed on after the page has changed its own.
   async #handle({ id, event }) {
-    const record = { id, event: structuredClone(event) };
+    const record = { id: plain(id), event: structuredClone(event) };
     if (event?.type !== TRUNCATED) return this.#take(record);
     await this.#connection.run(() => this.#take(record).then(() => null));
     return null;
@@ -909,7 +965,7 @@ class UserStream {
     this.#stated = ""; // ids may have begun anew: an old one would hide what comes
     if (this.#options.onSnapshot) await this.#fetchSnapshot(event);
     else await call(this.#world, this.#options.onEvent, event, null);
-    this.#move(cursor ?? "", reason !== "trimmed"); // a journal's ids may start anew
+    this.#move(cursor ?? "", reason === "trimmed" ? undefined : this.#cursor); // ids may start anew
     return this.#cursor;
   }
 
@@ -920,9 +976,9 @@ class UserStream {
     this.#user = snapshot.user_id ?? this.#user; // the server knows better who it is
   }
 
-  #move(cursor, anywhere = false) {
+  #move(cursor, replaced) {
     this.#cursor = cursor;
-    this.#kept.write(cursor, anywhere);
+    this.#kept.write(cursor, replaced);
   }
 }
 
@@ -977,7 +1033,9 @@ class Answer {
 export function connect(options, world = browser()) {
   const stream = new UserStream(options, world);
   stream.run().catch((error) => {
-    if (!(error instanceof StreamStopped)) world.report(error); // onState has said the others
+    if (error instanceof StreamStopped) return; // onState has said it
+    stream.close({ reason: "failed", message: String(error?.message ?? error) });
+    world.report(error);
   });
   return {
     get cursor() {
