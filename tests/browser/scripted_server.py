@@ -66,6 +66,7 @@ class ScriptedServer:
     """
 
     page: Page
+    user_id: str = "alice"
     cursor: str = "1-0"
     sources: Sequence[Json] = ()
     pages: dict[str, str] = field(default_factory=dict)  # of a host application, by path
@@ -124,8 +125,8 @@ class ScriptedServer:
             status, message = self.refusals.pop(0) if self.refusals else (200, "")
             route.fulfill(status=status, json={"success": status < 400, "message": message})
         elif parts.path == "/api/sources":
-            body = {"success": True, "cursor": self.cursor, "sources": list(self.sources)}
-            route.fulfill(json=body)
+            body = {"success": True, "user_id": self.user_id, "cursor": self.cursor}
+            route.fulfill(json={**body, "sources": list(self.sources)})
         else:
             path = parts.path.removeprefix("/static/").removeprefix(COPIED)
             name = path.strip("/") or "index.html"
