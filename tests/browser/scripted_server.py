@@ -86,8 +86,10 @@ class ScriptedServer:
 
     def reload(self) -> None:
         """Loads the page again; its open requests are void."""
+        url = self.page.url
+        self.page.goto("about:blank")  # until then it may ask
         self._waiting.clear()
-        self.page.reload()
+        self.page.goto(url)
 
     def send(self, *events: Json) -> None:
         """Answers the next request for the stream with these events, and ends the response."""
