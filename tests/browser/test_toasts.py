@@ -318,7 +318,7 @@ def test_without_its_styles_only_what_it_says_is_there(server: ScriptedServer) -
     server.open("/host")
     server.page.route("**/*.css", lambda route: route.abort())
     server.reload()
-    expect(announced(server.page)).to_contain_text("report.md: Running")
+    expect(server.page.get_by_text("report.md")).to_be_visible()
     size = "(node) => { const r = node.getBoundingClientRect(); return [r.width, r.height]; }"
     assert server.page.locator("event-toasts .sprite").evaluate(size) == [0, 0]
     assert server.page.locator("#announcer").evaluate(size) == [1, 1]
