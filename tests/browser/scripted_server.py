@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, Route
 
 STATIC = Path(__file__).parents[2] / "web" / "static"
-ORIGIN = "http://page.test"
+ORIGIN = "https://page.test"  # a secure context: its tabs share a connection
 COPIED = "/assets/"  # where a host application has its copy of the files
 SOURCE = "7d0f6f9e-0000-4000-8000-000000000001"
 RUN = "7d0f6f9e-0000-4000-8000-000000000002"

@@ -313,12 +313,14 @@ def test_a_hidden_element_is_hidden(server: ScriptedServer, toast: Locator) -> N
     expect(toast).to_be_hidden()
 
 
-def test_without_its_styles_only_what_it_says_is_there(server: ScriptedServer) -> None:
+def test_without_its_styles_only_what_it_says_is_there(
+    server: ScriptedServer, toast: Locator
+) -> None:
     server.sources = [state(status="running", percent=10)]
     server.open("/host")
     server.page.route("**/*.css", lambda route: route.abort())
     server.reload()
-    expect(server.page.get_by_text("report.md")).to_be_visible()
+    expect(toast).to_be_visible()
     size = "(node) => { const r = node.getBoundingClientRect(); return [r.width, r.height]; }"
     assert server.page.locator("event-toasts .sprite").evaluate(size) == [0, 0]
     assert server.page.locator("#announcer").evaluate(size) == [1, 1]
@@ -331,7 +333,7 @@ def test_a_state_that_is_fetched_late_takes_no_percent_back(
     server.send(event("2-0", "progress", stage="parse", done=5, percent=60))
     expect(toast.locator(".toast-percent")).to_have_text("60%")
     server.sources = [state(status="running", stage="index", done=1, percent=40)]
-    cut = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-0"}}
+    cut = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-5"}}
     server.send(cut)
     expect(toast.locator(".toast-line")).to_have_text("Indexing 1")
     expect(toast.locator(".toast-percent")).to_have_text("60%")

@@ -10,7 +10,7 @@ from tests.browser.test_toasts import HOST_PAGE, approval, cleared, sign_in
 
 pytestmark = pytest.mark.browser
 
-CUT: Json = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-0"}}
+CUT: Json = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-5"}}
 COUNT_WRITES = """() => {
     window.writes = 0;
     const { setItem } = Storage.prototype;
@@ -148,7 +148,7 @@ def test_after_a_truncation_a_question_may_be_over_and_can_be_answered_all_the_s
     server.reload()
     expect(toast.locator(".toast-line")).to_have_text(doubt)
     expect(server.page.get_by_role("button", name="Approve send_email")).to_be_visible()
-    server.send(approval("2-1"))
+    server.send(approval("2-6"))
     expect(toast.locator(".toast-line")).to_have_text("Approval needed")
     server.send(cleared("3-0", "approved"))
     expect(toast).to_have_count(0)
