@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, Route
 
 STATIC = Path(__file__).parents[2] / "web" / "static"
-ORIGIN = "http://page.test"
+ORIGIN = "https://page.test"  # a secure context: its tabs share a connection
 COPIED = "/assets/"  # where a host application has its copy of the files
 SOURCE = "7d0f6f9e-0000-4000-8000-000000000001"
 RUN = "7d0f6f9e-0000-4000-8000-000000000002"
@@ -66,6 +66,7 @@ class ScriptedServer:
     """
 
     page: Page
+    user_id: str = "alice"
     cursor: str = "1-0"
     sources: Sequence[Json] = ()
     pages: dict[str, str] = field(default_factory=dict)  # of a host application, by path
@@ -85,8 +86,10 @@ class ScriptedServer:
 
     def reload(self) -> None:
         """Loads the page again; its open requests are void."""
+        url = self.page.url
+        self.page.goto("about:blank")  # until then it may ask
         self._waiting.clear()
-        self.page.reload()
+        self.page.goto(url)
 
     def send(self, *events: Json) -> None:
         """Answers the next request for the stream with these events, and ends the response."""
@@ -124,8 +127,8 @@ class ScriptedServer:
             status, message = self.refusals.pop(0) if self.refusals else (200, "")
             route.fulfill(status=status, json={"success": status < 400, "message": message})
         elif parts.path == "/api/sources":
-            body = {"success": True, "cursor": self.cursor, "sources": list(self.sources)}
-            route.fulfill(json=body)
+            body = {"success": True, "user_id": self.user_id, "cursor": self.cursor}
+            route.fulfill(json={**body, "sources": list(self.sources)})
         else:
             path = parts.path.removeprefix("/static/").removeprefix(COPIED)
             name = path.strip("/") or "index.html"

@@ -47,9 +47,38 @@ def test_a_wait_is_counted_down_with_its_reason_and_spoken_once(
 def test_a_first_connection_that_takes_its_time_is_still_the_first(
     server: ScriptedServer, badge: Locator
 ) -> None:
-    server.open()
+    server.page.clock.install()
+    with server.page.expect_request("**/api/events"):
+        server.open()
+    server.page.clock.run_for(2000)
     expect(badge).to_have_attribute("data-state", "connecting")
     expect(badge.locator(".badge-text")).to_have_text("Connecting")
+    expect(server.page.locator("#badge-spoken")).to_have_text("Connecting")
+
+
+def test_what_is_read_again_for_another_tab_is_a_catching_up(
+    server: ScriptedServer, badge: Locator
+) -> None:
+    server.open()
+    say = """async () => {
+        const { badgeWords } = await import("/static/badge.js");
+        const state = { state: "waiting", reason: "rewound", until: 0 };
+        return badgeWords(state, { now: 0, isFirst: false, isOnline: true });
+    }"""
+    words = {"look": "catching_up", "text": "Catching up", "why": ""}
+    assert server.page.evaluate(say) == words
+
+
+def test_a_stop_has_its_reason_on_a_phone_and_aloud(server: ScriptedServer, badge: Locator) -> None:
+    server.page.set_viewport_size({"width": 360, "height": 740})
+    server.refuse(401)
+    server.open()
+    reason = "sign in and load the page again"
+    expect(badge.locator(".badge-why")).to_have_text(reason)
+    expect(badge.locator(".badge-why")).to_be_visible()
+    expect(server.page.locator("#badge-spoken")).to_have_text(f"Signed out: {reason}")
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    assert not server.page.evaluate(wide), "it fits"
 
 
 def test_who_is_signed_out_is_told(server: ScriptedServer, badge: Locator) -> None:

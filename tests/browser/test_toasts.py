@@ -49,10 +49,10 @@ def toast(page: Page) -> Locator:
     return page.locator(".toast")
 
 
-def approval(cursor: str, **payload: Any) -> Json:
+def approval(cursor: str, approval_id: str = "a1", **payload: Any) -> Json:
     given = {"tool": "send_email", "arguments": {"to": "bob"}, "message": "May I write?", **payload}
-    scope = {"kind": "approval", "id": "a1"}
-    return other_event(cursor, "tool.approval.required", scope, approval_id="a1", **given)
+    scope = {"kind": "approval", "id": approval_id}
+    return other_event(cursor, "tool.approval.required", scope, approval_id=approval_id, **given)
 
 
 def cleared(cursor: str, outcome: str) -> Json:
@@ -231,6 +231,101 @@ def test_dismissing_moves_the_focus_to_the_next_row_and_at_last_back(
     expect(server.page.locator("#query")).to_be_focused()
 
 
+def test_a_later_question_waits_behind_those_before_it(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    server.send(approval("2-0"), approval("2-1", "a2", tool="delete_file"))
+    expect(toast).to_have_count(2)
+    expect(toast.first).to_contain_text("send_email")
+
+
+def test_rows_that_have_just_moved_take_no_answer_by_pointer(server: ScriptedServer) -> None:
+    server.open()
+    server.page.evaluate(LISTEN)
+    server.send(approval("2-0"))
+    approve = server.page.get_by_role("button", name="Approve send_email")
+    approve.hover()
+    server.page.evaluate(
+        """(event) => document.querySelector("event-toasts").take(event)""",
+        approval("2-1", "a2", tool="delete_file"),
+    )
+    server.page.mouse.down()
+    server.page.mouse.up()
+    assert server.page.evaluate("answers") == []
+    approve.click()
+    assert server.page.evaluate("answers.length") == 1
+
+
+def test_a_card_that_is_in_use_does_not_scroll_away(server: ScriptedServer, toast: Locator) -> None:
+    server.open()
+    server.send(*(approval(f"2-{n}", f"a{n}", tool=f"tool_{n}") for n in range(8)))
+    expect(toast).to_have_count(8)
+    server.page.get_by_role("button", name="Approve tool_7").focus()
+    scroll = server.page.locator(".toasts-scroll")
+    top = scroll.evaluate("(node) => node.scrollTop")
+    assert top > 0
+    server.send(sign_in("3-0", "completed"))
+    expect(toast).to_have_count(9)
+    assert scroll.evaluate("(node) => node.scrollTop") == top
+
+
+def test_a_question_that_lapses_hands_the_focus_to_its_close_button_and_says_so_once(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.open()
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    server.send(approval("2-0", expires_at=soon.isoformat()))
+    server.page.get_by_role("button", name="Approve send_email").focus()
+    lapsed = server.page.locator("#announcer p").filter(has_text="The question has lapsed.")
+    expect(lapsed).to_have_count(1, timeout=15_000)
+    expect(server.page.get_by_role("button", name="Dismiss the question")).to_be_focused()
+    server.send(cleared("2-1", "expired"), sign_in("2-2", "completed"))
+    expect(announced(server.page)).to_contain_text("GitHub")
+    expect(lapsed).to_have_count(1)
+
+
+def test_focus_in_what_a_template_shows_is_handed_on(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    link = "<template type='report.ready'><a href='#r'>Report</a>"
+    server.pages["/host"] = HOST_PAGE.replace('<template type="report.ready">', link)
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    server.send(report("2-0", "ready", title="Figures", pages=7))
+    server.page.get_by_role("link", name="Report").focus()
+    server.send(report("3-0", "failed", reason="none"))
+    close = server.page.get_by_role("button", name="Dismiss No report")
+    expect(close).to_be_focused()
+    server.send(report("4-0", "ready", title="Figures", pages=7))
+    server.page.get_by_role("link", name="Report").focus()
+    server.page.get_by_role("button", name="Dismiss ReportReport").evaluate(
+        "(node) => node.click()"
+    )
+    expect(server.page.get_by_role("button", name="Dismiss report.md")).to_be_focused()
+
+
+def test_a_hidden_element_is_hidden(server: ScriptedServer, toast: Locator) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    expect(toast).to_be_visible()
+    server.page.evaluate("() => (document.querySelector('event-toasts').hidden = true)")
+    expect(toast).to_be_hidden()
+
+
+def test_without_its_styles_only_what_it_says_is_there(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    server.page.route("**/*.css", lambda route: route.abort())
+    server.reload()
+    expect(toast).to_be_visible()
+    size = "(node) => { const r = node.getBoundingClientRect(); return [r.width, r.height]; }"
+    assert server.page.locator("event-toasts .sprite").evaluate(size) == [0, 0]
+    assert server.page.locator("#announcer").evaluate(size) == [1, 1]
+
+
 def test_a_state_that_is_fetched_late_takes_no_percent_back(
     server: ScriptedServer, toast: Locator
 ) -> None:
@@ -238,7 +333,7 @@ def test_a_state_that_is_fetched_late_takes_no_percent_back(
     server.send(event("2-0", "progress", stage="parse", done=5, percent=60))
     expect(toast.locator(".toast-percent")).to_have_text("60%")
     server.sources = [state(status="running", stage="index", done=1, percent=40)]
-    cut = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-0"}}
+    cut = {"type": "backlog.truncated", "payload": {"reason": "trimmed", "cursor": "2-5"}}
     server.send(cut)
     expect(toast.locator(".toast-line")).to_have_text("Indexing 1")
     expect(toast.locator(".toast-percent")).to_have_text("60%")

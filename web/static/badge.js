@@ -33,11 +33,15 @@ export function badgeWords(state, { now, isFirst, isOnline }) {
   if (state.state === "stopped") return stopped(state);
   if (!isOnline) return { look: "waiting", text: "No network", why: "goes on when it is back" };
   if (state.state === "live") return { look: "live", text: "Live", why: "" };
-  if (state.state === "catching_up") return { look: "catching_up", text: "Catching up", why: "" };
+  if (isCatchingUp(state)) return { look: "catching_up", text: "Catching up", why: "" };
   if (state.state === "waiting") return waiting(state, now);
   if (isFirst) return { look: "connecting", text: "Connecting", why: "" };
   return { look: "waiting", text: "Reconnecting", why: "" };
 }
+
+// Also where events are read again for another tab, which is behind.
+const isCatchingUp = ({ state, reason }) =>
+  state === "catching_up" || (state === "waiting" && reason === "rewound");
 
 function waiting(state, now) {
   const seconds = Math.ceil((state.until - now) / 1000);
@@ -55,6 +59,10 @@ function why({ reason, message, status }, words) {
   if (status && message && message !== reason) return message;
   return words[reason] ?? reason;
 }
+
+// Aloud: not each second, and the reason only where nothing more will come.
+const spoken = ({ look, text, why }) =>
+  look === "stopped" ? `${text}: ${why}` : text.replace(/ in \d+ s$/, "");
 
 export class Badge {
   #node = byId("badge");
@@ -103,11 +111,12 @@ export class Badge {
 
   #show() {
     const around = { now: Date.now(), isFirst: this.#isFirst, isOnline: navigator.onLine };
-    const { look, text, why } = badgeWords(this.#state, around);
+    const words = badgeWords(this.#state, around);
+    const { look, text, why } = words;
     this.#node.dataset.state = look;
     setText(this.#text, text);
     setText(this.#why, why);
     this.#node.title = why;
-    setText(this.#spoken, text.replace(/ in \d+ s$/, "")); // the turns, not each second
+    setText(this.#spoken, spoken(words));
   }
 }

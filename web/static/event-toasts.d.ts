@@ -16,7 +16,7 @@ export interface ShownUpload {
   error: { message: string; passing: boolean } | null;
 }
 
-export interface EventToastsEventMap {
+export interface EventToastsEventMap extends HTMLElementEventMap {
   approve: CustomEvent<UserEvent>;
   deny: CustomEvent<UserEvent>;
   "upload-retry": CustomEvent<ShownUpload>;
@@ -27,7 +27,10 @@ export interface EventToastsEventMap {
 /** `<event-toasts>`, with the attributes `src` and `user`. */
 export class EventToasts extends HTMLElement {
   token: Token | undefined;
-  paint(snapshot: Pick<Snapshot, "sources">): void;
+  paint(
+    snapshot: Pick<Snapshot, "sources"> & Partial<Pick<Snapshot, "user_id">>,
+    truncation?: Truncation | null,
+  ): void;
   take(event: UserEvent | Truncation): void;
   showUpload(upload: ShownUpload): void;
   askAgain(event: UserEvent, reason: string): void;

@@ -3,66 +3,13 @@
  * row. For any page: no framework, no build step, its styles in a shadow.
  *
  * With `src` it connects by itself; without, a page that has its own `connect()` hands on what comes:
- * `paint(snapshot)`, `take(event)`. docs/how-to/show-toasts.md has the rest.
+ * `paint(snapshot, truncation)`, `take(event)`. docs/how-to/show-toasts.md has the rest.
  */
 
-import { element } from "./elements.js";
-import { Announcer } from "./event-toasts/announcer.js";
-import { Card } from "./event-toasts/card.js";
-import { Ingestions } from "./event-toasts/ingestions.js";
-import { Kept } from "./event-toasts/kept.js";
-import { Notices } from "./event-toasts/notices.js";
-import { sprite } from "./event-toasts/sprite.js";
+import { Contents } from "./event-toasts/contents.js";
 import { connect } from "./eventstream.js";
 
 const TICK_MS = 1000;
-const STYLES = ["palette", "basics", "progress", "card", "rows"];
-
-/** What is in the shadow, and what it shows. */
-class Contents {
-  ingestions;
-  notices;
-  card;
-
-  constructor(host, shadow, goHome) {
-    const { announcer, card } = this.#build(shadow, goHome);
-    const user = host.getAttribute("user");
-    const key = `eventstream.toasts:${host.getAttribute("src") ?? ""}:${user ?? ""}`;
-    const kept = new Kept(key, user !== null);
-    const emit = (name, detail) =>
-      host.dispatchEvent(new CustomEvent(name, { detail, bubbles: true, composed: true }));
-    this.card = card;
-    this.ingestions = new Ingestions({ card, kept, announcer, emit });
-    this.notices = new Notices({ card, kept, announcer, emit, host });
-    this.notices.restore();
-  }
-
-  /** Leaves nothing of it in the page. */
-  discard() {
-    this.notices.discard();
-  }
-
-  #build(shadow, goHome) {
-    const announcer = new Announcer();
-    const dismiss = (row) => this.ingestions.dismiss(row) || this.notices.dismiss(row);
-    const card = new Card({ dismiss, goHome });
-    const links = STYLES.map(stylesheet);
-    shadow.replaceChildren(...links, sprite(), card.node, announcer.node);
-    Promise.all(links.map(settled)).then(() => card.styled());
-    return { announcer, card };
-  }
-}
-
-function stylesheet(name) {
-  const href = new URL(`./event-toasts/${name}.css`, import.meta.url).href;
-  return element("link", { rel: "stylesheet", href });
-}
-
-const settled = (link) =>
-  new Promise((resolve) => {
-    link.addEventListener("load", resolve);
-    link.addEventListener("error", resolve); // without its looks, but it says what it has to say
-  });
 
 export class EventToasts extends HTMLElement {
   static observedAttributes = ["src", "user"];
@@ -76,7 +23,9 @@ export class EventToasts extends HTMLElement {
 
   constructor() {
     super();
-    this.addEventListener("focusin", ({ relatedTarget }) => (this.#cameFrom = relatedTarget));
+    this.addEventListener("focusin", ({ relatedTarget }) => {
+      if (!this.contains(relatedTarget)) this.#cameFrom = relatedTarget;
+    });
   }
 
   /** What `connect()` sends: a token, or a function that gives one. To be set before or after. */
@@ -89,15 +38,19 @@ export class EventToasts extends HTMLElement {
     this.#connectSoon();
   }
 
-  /** Takes the state, an answer of `GET /api/sources`. */
-  paint({ sources }) {
-    this.#contents.ingestions.paint(sources);
+  /**
+   * Takes the state, an answer of `GET /api/sources`. Its `user_id` says whose it is: what was kept
+   * is shown again to the same user only.
+   * @param {object|null} truncation after which it was fetched
+   */
+  paint(snapshot, truncation = null) {
+    if (!this.#contents.isFor(snapshot.user_id)) this.#discard();
+    this.#contents.paint(snapshot, truncation);
   }
 
   /** Takes one event, of any type; what it has no form for is passed over. */
   take(event) {
-    this.#contents.ingestions.take(event);
-    this.#contents.notices.take(event);
+    this.#contents.take(event);
   }
 
   /**
@@ -123,19 +76,28 @@ export class EventToasts extends HTMLElement {
   connectedCallback() {
     if (Object.hasOwn(this, "token")) this.#adoptToken();
     this.#timer = setInterval(() => this.#contents.card.tick(), TICK_MS);
+    addEventListener("storage", this.#onStorage);
     this.#connectSoon();
   }
 
   disconnectedCallback() {
     clearInterval(this.#timer);
+    removeEventListener("storage", this.#onStorage);
     this.#stream?.close();
   }
 
   attributeChangedCallback(name, before, after) {
     if (before === after) return;
-    this.#made?.discard(); // another stream, or another user, who is not to see what there is
-    this.#made = null;
+    this.#discard();
     this.#connectSoon();
+  }
+
+  #onStorage = (event) => this.#made?.follow(event);
+
+  // Another stream, or another user, who is not to see what there is.
+  #discard() {
+    this.#made?.discard();
+    this.#made = null;
   }
 
   get #contents() {
@@ -162,7 +124,6 @@ export class EventToasts extends HTMLElement {
   }
 
   #connect() {
-    const { ingestions } = this.#contents;
     const url = this.getAttribute("src");
     if (!url) return null;
     return connect({
@@ -170,7 +131,7 @@ export class EventToasts extends HTMLElement {
       user: this.getAttribute("user") ?? undefined,
       token: this.#token,
       snapshotFirst: true,
-      onSnapshot: ({ sources }) => ingestions.paint(sources),
+      onSnapshot: (snapshot, truncation) => this.paint(snapshot, truncation),
       onEvent: (event) => this.take(event),
       onState: (detail) => this.dispatchEvent(new CustomEvent("state", { detail })),
     });

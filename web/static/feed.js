@@ -12,9 +12,9 @@ import { connect } from "/static/eventstream.js";
 export function follow({ sources, toasts, badge }) {
   connect({
     snapshotFirst: true,
-    onSnapshot(snapshot) {
+    onSnapshot(snapshot, truncation) {
       sources.paint(snapshot.sources);
-      toasts.paint(snapshot);
+      toasts.paint(snapshot, truncation);
     },
     onEvent(event) {
       sources.apply(event);

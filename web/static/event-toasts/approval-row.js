@@ -8,19 +8,27 @@ export class ApprovalRow extends Row {
   kind = "question";
   #event = null;
   #answered = false;
+  #isDoubtful = false;
   #why = element("p", { class: "approval-why" });
   #arguments = element("dl", { class: "approval-arguments" });
+  #onLapse;
   #refusal = element("p", { class: "approval-refusal", role: "status" });
   #approve = element("button", { class: "button primary", type: "button" }, "Approve");
   #deny = element("button", { class: "button", type: "button" }, "Deny");
   #buttons = element("div", { class: "approval-buttons" }, this.#approve, this.#deny);
 
+  /** Whether its lapse was told. */
+  hasLapsed = false;
+
   /**
    * @param {(row: ApprovalRow) => void} onClose
-   * @param {(answer: "approve"|"deny", event: object) => void} onAnswer
+   * @param {object} turns
+   * @param {(answer: "approve"|"deny", event: object) => void} turns.onAnswer
+   * @param {(row: ApprovalRow) => void} turns.onLapse it lapses while it is shown
    */
-  constructor(onClose, onAnswer) {
+  constructor(onClose, { onAnswer, onLapse }) {
     super(onClose);
+    this.#onLapse = onLapse;
     this.body.append(this.#why, this.#arguments, this.#refusal, this.#buttons);
     this.#approve.addEventListener("click", () => this.#answer("approve", onAnswer));
     this.#deny.addEventListener("click", () => this.#answer("deny", onAnswer));
@@ -28,6 +36,17 @@ export class ApprovalRow extends Row {
 
   get over() {
     return !this.#answered && this.#msLeft <= 0;
+  }
+
+  /** What it asks about. */
+  get event() {
+    return this.#event;
+  }
+
+  /** Events are missing, its end may be among them. It can still be answered: the page knows. */
+  doubt() {
+    this.#isDoubtful = true;
+    this.tick();
   }
 
   /**
@@ -38,6 +57,8 @@ export class ApprovalRow extends Row {
     const { tool, arguments: given, message } = event.payload;
     this.#event = event;
     this.#answered = false;
+    this.#isDoubtful = false;
+    this.hasLapsed = this.over; // before it was shown: nothing to tell
     this.setName(tool);
     this.closeSays("Dismiss the question about");
     this.#approve.setAttribute("aria-label", `Approve ${tool}`);
@@ -54,7 +75,11 @@ export class ApprovalRow extends Row {
   tick() {
     if (this.#answered) return;
     this.look("asking", this.over ? "The question has lapsed" : this.#lapse());
+    if (this.over && this.hasFocus && !this.#buttons.hidden) this.focus(); // which are to go
     this.#buttons.hidden = this.over;
+    if (!this.over || this.hasLapsed) return;
+    this.hasLapsed = true;
+    this.#onLapse(this);
   }
 
   get #msLeft() {
@@ -63,6 +88,7 @@ export class ApprovalRow extends Row {
   }
 
   #lapse() {
+    if (this.#isDoubtful) return "May be over: events were missed";
     const left = this.#msLeft;
     return left === Infinity ? "Approval needed" : `Approval needed, ${lapse(left)}`;
   }

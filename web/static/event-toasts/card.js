@@ -1,13 +1,20 @@
-/** The card and the order of its rows: questions first, then what is under way, newest on top. */
+/**
+ * The card and the order of its rows: questions first, the oldest on top, then what is under way,
+ * the newest on top. What is over stays to be read, but not without bound.
+ */
 
 import { element, icon, setText } from "../elements.js";
 import { count } from "./words.js";
 
 const LEAVE_MS = 180;
+const STILL_MS = 500; // time to see what is under the pointer by now
+const MOST_OVER = 100;
+const STILL = "(prefers-reduced-motion: reduce)";
 
 export class Card {
   #rows = new Set();
   #isStyled = false;
+  #stillTimer = 0;
   #dismiss;
   #goHome;
   #title = element("h2");
@@ -42,34 +49,40 @@ export class Card {
   /** The stylesheets are there: from now on it may be seen. */
   styled() {
     this.#isStyled = true;
+    this.#moved();
     this.retitle();
   }
 
   add(row) {
     this.#rows.add(row);
-    (row.kind === "question" ? this.#asking : this.#list).prepend(row.node);
-    this.#scroll.scrollTop = 0;
+    if (row.kind === "question") this.#asking.append(row.node);
+    else this.#list.prepend(row.node);
+    if (!this.node.matches(":hover, :focus-within")) this.#scroll.scrollTop = 0;
+    this.#moved();
   }
 
   /** Takes a row away that somebody may be looking at; the focus goes to the one after it. */
   async remove(row) {
     const next = this.#after(row);
-    const hadFocus = row.node.contains(row.node.getRootNode().activeElement);
+    const { hasFocus: hadFocus } = row;
     this.#rows.delete(row);
     this.retitle();
     if (hadFocus) this.#focus(next);
     row.node.inert = true;
-    if (!this.node.hidden && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    if (!this.node.hidden && !document.hidden && !matchMedia(STILL).matches) {
       await row.node.animate({ opacity: 0 }, { duration: LEAVE_MS, fill: "forwards" }).finished;
     }
     row.remove();
+    this.#moved();
     this.node.hidden = !this.#isStyled || this.#rows.size === 0;
   }
 
   /** Takes a row away that another one stands for. */
-  discard(row) {
+  discard(row, other) {
+    if (row.hasFocus) this.#focus(other);
     this.#rows.delete(row);
     row.remove();
+    this.#moved();
     this.retitle();
   }
 
@@ -83,8 +96,17 @@ export class Card {
     const rows = [...this.#rows];
     if (rows.length === 0) return;
     this.node.hidden = !this.#isStyled;
+    const over = rows.filter((row) => row.over);
     setText(this.#title, summary(rows));
-    this.#clear.hidden = !rows.some((row) => row.over);
+    this.#clear.hidden = over.length === 0;
+    for (const row of over.slice(0, -MOST_OVER)) this.#dismiss(row);
+  }
+
+  // Rows move under a pointer that is about to answer another question: no answer in that moment.
+  #moved() {
+    clearTimeout(this.#stillTimer);
+    this.node.toggleAttribute("data-moving", true);
+    this.#stillTimer = setTimeout(() => this.node.removeAttribute("data-moving"), STILL_MS);
   }
 
   #after(row) {

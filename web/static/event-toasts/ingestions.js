@@ -12,6 +12,7 @@ const SETTLED = new Set(["accepted", "failed", "aborted"]);
 export class Ingestions {
   #sources = new Sources();
   #rows = new Set();
+  #isFirstPaint = true;
   #held = new Map(); // by source id: runs that an upload may turn out to be
   #card;
   #kept;
@@ -71,11 +72,21 @@ export class Ingestions {
     return true;
   }
 
+  /** Takes away the rows of runs that were dismissed in another tab. */
+  dropDismissed() {
+    for (const row of [...this.#rows]) {
+      if (!row.over && this.#kept.of(row.runId) === "dismissed") this.#remove(row);
+    }
+  }
+
   #paint(runs) {
     for (const run of runs.toReversed()) {
+      const wasTold = this.#isFirstPaint && this.#kept.of(run.run_id) === run.status;
+      if (wasTold) this.#announcer.know(run);
       const known = this.#rowOf((r) => r.sourceId === run.source_id);
       if (known || !hasEnded(run) || this.#kept.of(run.run_id)) this.#showRun(run, false);
     }
+    this.#isFirstPaint = false;
   }
 
   // `known`: it is only said once more; an end that was seen gets no row again.
@@ -87,9 +98,12 @@ export class Ingestions {
       return;
     }
     if (!row && known && hasEnded(run)) return;
-    if (dismissed && !hasEnded(run)) return;
+    if (dismissed && !hasEnded(run)) {
+      if (row) this.#remove(row);
+      return;
+    }
     if (row?.run && row.run.run_id !== run.run_id) this.#kept.forget(row.run.run_id);
-    this.#kept.set(run.run_id, "shown");
+    this.#kept.set(run.run_id, run.status);
     this.#announcer.tell(run);
     (row ?? this.#add(run.name)).showRun(run);
     this.#card.retitle();
@@ -101,7 +115,7 @@ export class Ingestions {
     if (!other) row.accepted();
     else {
       this.#rows.delete(row);
-      this.#card.discard(row);
+      this.#card.discard(row, other);
     }
   }
 

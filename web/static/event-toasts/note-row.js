@@ -38,10 +38,21 @@ export class TemplateRow extends Row {
 
   /** Shows an event by its type's template. */
   show(event, template) {
+    const hadFocus = this.#contentHasFocus;
     this.#content.replaceChildren(filled(template, event));
+    if (hadFocus) this.focus();
     this.look(template.dataset.status ?? "note", "");
     this.setName(this.told);
     this.closeSays("Dismiss");
+  }
+
+  get hasFocus() {
+    return super.hasFocus || this.#contentHasFocus;
+  }
+
+  // It is not in the shadow, which has the host as its active element then, or none.
+  get #contentHasFocus() {
+    return this.#content.contains(this.#content.getRootNode().activeElement);
   }
 
   get told() {

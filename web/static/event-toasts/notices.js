@@ -41,7 +41,25 @@ export class Notices {
 
   /** Shows again what there was before a reload. */
   restore() {
-    for (const event of this.#kept.notices) this.#show(event);
+    for (const [key, { event, isDoubtful }] of this.#kept.notices) {
+      if (this.#rows.has(key)) continue;
+      const row = this.#show(event);
+      if (isDoubtful) row?.doubt?.();
+    }
+  }
+
+  /** Events are missing: whether a question still waits is not known any more. */
+  doubt() {
+    for (const [key, row] of this.#rows) {
+      if (!(row instanceof ApprovalRow)) continue;
+      row.doubt();
+      this.#kept.keepNotice(key, row.event, true);
+    }
+  }
+
+  /** The user has signed out. */
+  dropAll() {
+    for (const key of [...this.#rows.keys()]) this.#remove(key);
   }
 
   take(event) {
@@ -50,7 +68,8 @@ export class Notices {
     const row = this.#show(event);
     if (!row) return;
     this.#kept.keepNotice(key, event);
-    this.#announcer.say(told(row, event));
+    if (row instanceof ApprovalRow) this.#announcer.ask(question(row, event));
+    else this.#announcer.say(row.told);
   }
 
   /** Asks a question again, with the reason why its answer was of no use. */
@@ -76,7 +95,7 @@ export class Notices {
   #show(event) {
     const template = this.#templateOf(event.type);
     if (template) return this.#shown(TemplateRow, event, template, this.#host);
-    if (event.type === APPROVAL) return this.#shown(ApprovalRow, event, "", this.#answers);
+    if (event.type === APPROVAL) return this.#shown(ApprovalRow, event, "", this.#turns);
     if (SIGN_INS.has(event.type)) return this.#shown(SignInRow, event);
     return null;
   }
@@ -87,21 +106,24 @@ export class Notices {
     const row = before instanceof Kind ? before : new Kind((closed) => this.dismiss(closed), given);
     row.show(event, how);
     if (row !== before) {
-      if (before) this.#card.discard(before);
       this.#rows.set(key, row);
       this.#card.add(row);
+      if (before) this.#card.discard(before, row);
     }
     this.#card.retitle();
     return row;
   }
 
-  #answers = (answer, event) => this.#emit(answer, event);
+  #turns = {
+    onAnswer: (answer, event) => this.#emit(answer, event),
+    onLapse: (row) => this.#announcer.say(`${row.name}: ${OUTCOMES.expired}`),
+  };
 
   #clear(key, { payload }) {
     const row = this.#rows.get(key);
     if (!row) return;
     const outcome = OUTCOMES[payload.outcome] ?? "The question was withdrawn.";
-    this.#announcer.say(`${row.name}: ${outcome}`);
+    if (!row.hasLapsed) this.#announcer.say(`${row.name}: ${outcome}`);
     this.#remove(key);
   }
 
@@ -125,7 +147,5 @@ function keyOf({ id, scope, payload }) {
   return scope?.kind && scope.id ? `${scope.kind} ${scope.id}` : `event ${id}`;
 }
 
-function told(row, { type, payload }) {
-  if (type !== APPROVAL || row.told) return row.told;
-  return `Approval needed: ${row.name}. ${payload.message ?? ""}`;
-}
+const question = (row, { payload }) =>
+  `Approval needed: ${row.name}. ${payload.message ?? ""}`;

@@ -22,6 +22,11 @@ export class Row {
     return true;
   }
 
+  /** Whether the keyboard's focus is in it. */
+  get hasFocus() {
+    return this.node.contains(this.node.getRootNode().activeElement);
+  }
+
   /** What it is about. */
   get name() {
     return this.#name.textContent;

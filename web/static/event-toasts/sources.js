@@ -1,6 +1,8 @@
 /** The user's sources, newest first: painted whole from the server's state, changed by events. */
 
-import { applyEvent } from "./runs.js";
+import { applyEvent, hasEnded } from "./runs.js";
+
+const MOST_ENDED = 500; // more than a state has
 
 export class Sources {
   #runs = new Map();
@@ -34,7 +36,14 @@ export class Sources {
     const known = run === before;
     if (known && !(run?.run_id === event.payload?.run_id && event.payload?.repeated)) return;
     this.#runs.set(run.source_id, run);
+    this.#trim();
     this.#tell({ runs: null, run, known });
+  }
+
+  #trim() {
+    if (this.#runs.size <= MOST_ENDED) return;
+    const ended = [...this.#runs.values()].filter(hasEnded);
+    for (const { source_id: id } of ended.slice(0, -MOST_ENDED)) this.#runs.delete(id);
   }
 
   #tell(change) {

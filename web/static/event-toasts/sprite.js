@@ -25,7 +25,7 @@ const FAINT = { running: CIRCLE }; // behind the path
 
 /** All icons, to be put somewhere into the tree that uses them. */
 export function sprite() {
-  const svg = drawn("svg", { class: "sprite", "aria-hidden": "true" });
+  const svg = drawn("svg", { class: "sprite", width: 0, height: 0, "aria-hidden": "true" });
   for (const [name, d] of Object.entries(PATHS)) {
     const symbol = drawn("symbol", { id: `icon-${name}`, viewBox: "0 0 20 20" });
     if (FAINT[name]) symbol.append(drawn("path", { class: "faint", d: FAINT[name] }));
