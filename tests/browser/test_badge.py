@@ -56,19 +56,6 @@ def test_a_first_connection_that_takes_its_time_is_still_the_first(
     expect(server.page.locator("#badge-spoken")).to_have_text("Connecting")
 
 
-def test_what_is_read_again_for_another_tab_is_a_catching_up(
-    server: ScriptedServer, badge: Locator
-) -> None:
-    server.open()
-    say = """async () => {
-        const { badgeWords } = await import("/static/badge.js");
-        const state = { state: "waiting", reason: "rewound", until: 0 };
-        return badgeWords(state, { now: 0, isFirst: false, isOnline: true });
-    }"""
-    words = {"look": "catching_up", "text": "Catching up", "why": ""}
-    assert server.page.evaluate(say) == words
-
-
 def test_a_stop_has_its_reason_on_a_phone_and_aloud(server: ScriptedServer, badge: Locator) -> None:
     server.page.set_viewport_size({"width": 360, "height": 740})
     server.refuse(401)

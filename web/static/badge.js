@@ -21,6 +21,7 @@ const WHY_STOPPED = {
   refused: "the server refused",
   not_a_stream: "something else answered",
   closed: "it was closed",
+  failed: "something went wrong, load the page again",
 };
 
 /**
@@ -33,15 +34,11 @@ export function badgeWords(state, { now, isFirst, isOnline }) {
   if (state.state === "stopped") return stopped(state);
   if (!isOnline) return { look: "waiting", text: "No network", why: "goes on when it is back" };
   if (state.state === "live") return { look: "live", text: "Live", why: "" };
-  if (isCatchingUp(state)) return { look: "catching_up", text: "Catching up", why: "" };
+  if (state.state === "catching_up") return { look: "catching_up", text: "Catching up", why: "" };
   if (state.state === "waiting") return waiting(state, now);
   if (isFirst) return { look: "connecting", text: "Connecting", why: "" };
   return { look: "waiting", text: "Reconnecting", why: "" };
 }
-
-// Also where events are read again for another tab, which is behind.
-const isCatchingUp = ({ state, reason }) =>
-  state === "catching_up" || (state === "waiting" && reason === "rewound");
 
 function waiting(state, now) {
   const seconds = Math.ceil((state.until - now) / 1000);
