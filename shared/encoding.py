@@ -171,7 +171,8 @@ def encode_body(
 
 def type_of(body: str) -> str:
     """The type of an event that `encode_body` has made."""
-    return body[len('{"type":"') :].partition('"')[0]
+    start = len('{"type":"')
+    return body[start : body.find('"', start)]
 
 
 def _type_member(event_type: object) -> str:
