@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -47,6 +47,12 @@ def page(browser: Browser) -> Iterator[Page]:
     made.unroute_all(behavior="ignoreErrors")
     context.close()
     assert faults == []
+
+
+@pytest.fixture
+def toast(page: Page) -> Locator:
+    """The rows of the page's toasts."""
+    return page.locator(".toast")
 
 
 def _is_violation(said: ConsoleMessage) -> bool:

@@ -20,11 +20,6 @@ def server(page: Page) -> ScriptedServer:
     return ScriptedServer(page)
 
 
-@pytest.fixture
-def toast(page: Page) -> Locator:
-    return page.locator(".toast")
-
-
 def bar_percent(toast: Locator) -> Locator:
     return toast.locator("[role=progressbar]")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.notices import HOST_PAGE, approval, cleared, sign_in
 from tests.browser.scripted_server import Json, ScriptedServer, event, other_event, state
-from tests.browser.test_toasts import HOST_PAGE, approval, cleared, sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -25,11 +25,6 @@ TAKE = "(events) => events.forEach((event) => document.querySelector('event-toas
 @pytest.fixture
 def server(page: Page) -> ScriptedServer:
     return ScriptedServer(page, pages={"/host": HOST_PAGE})
-
-
-@pytest.fixture
-def toast(page: Page) -> Locator:
-    return page.locator(".toast")
 
 
 def run(number: int, kind: str = "started", **payload: object) -> Json:
