@@ -61,7 +61,7 @@ FIGURES = (
     Figure("run.untracked_us", "untracked: run, µs", 0),
     Figure("run.pinging_us", "three PINGs: run, µs", 0),
     Figure("run.tracked_us", "tracked: run, µs", 0),
-    Figure("pings.us", "three PINGs: µs a task more", 0),
+    Figure("cost.pings_us", "three PINGs: µs a task more", 0),
     Figure("cost.publish_us", "tracking: publish, µs more", 0),
     Figure("cost.run_us", "tracking: run, µs more", 0),
     Figure("cost.us", "tracking: µs a task more", 0, 400),
@@ -162,7 +162,9 @@ def task_cost(found: Bench, number: int) -> dict[str, float]:
         seconds = found.drain()
         figures[f"run.{kind}_per_s"] = number / seconds
         figures[f"run.{kind}_us"] = found.run_us(kind)
-    figures["pings.us"] = _more("publish", "pinging", figures) + _more("run", "pinging", figures)
+    figures["cost.pings_us"] = _more("publish", "pinging", figures) + _more(
+        "run", "pinging", figures
+    )
     figures["cost.publish_us"] = _more("publish", "tracked", figures)
     figures["cost.run_us"] = _more("run", "tracked", figures)
     figures["cost.tasks_percent"] = (

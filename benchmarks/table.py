@@ -30,7 +30,7 @@ class Figure:
     compared: bool = True
 
     def met(self, medians: Medians) -> bool | None:
-        """Whether the target is met; None where it has none, or was not measured."""
+        """Whether what is shown meets the target; None where it has none, or was not measured."""
         ours = medians.get((OURS, self.key))
         if ours is None or (self.limit is None and not self.times):
             return None
@@ -43,6 +43,7 @@ class Figure:
         )
 
     def _at_least(self, value: float, limit: float) -> bool:
+        value = round(value, self.digits)
         return value >= limit if self.more_is_better else value <= limit
 
     def ratio(self, medians: Medians, peer: str) -> float | None:
