@@ -382,7 +382,7 @@ def test_while_redis_hangs_everybody_is_told_soon(
         for response, _ in answers:
             assert refused(response) == (503, "unavailable")
             assert response.headers["retry-after"] == "2"
-        assert max(seconds for _, seconds in answers) < 2
+        assert max(seconds for _, seconds in answers) < 5
         wait_until(lambda: answer(0)[0].status_code == 401, "Redis is asked again")
 
 

@@ -98,7 +98,7 @@ def test_a_hanging_redis_is_tried_once_a_second(server: RunningRedis) -> None:
         publish_user_event(USER, "test.event", {"n": n})
     took = time.monotonic() - began
     os.kill(server.pid, signal.SIGCONT)
-    assert took < 2.5, "each try alone takes a quarter of a second"
+    assert took < 4, "each try alone takes a quarter of a second"
     publish_when_back({"n": -1})
 
 
