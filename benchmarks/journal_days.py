@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psycopg
 
-from shared.message_days import prune, session, today
+from shared.message_days import session, today
+from shared.message_pruning import prune
 
 EVENTS_OF_AN_ANSWER = 2000
 AGE_DAYS = 40

@@ -2,16 +2,15 @@
 
 What a removal costs does not depend on the events of the day, nor on other days. A day goes in
 three steps, its messages, its place in the journal, its table; one that broke off is gone on with
-by the next pruning. A day that holds an open message is left.
+by the next removal. A day that holds an open message is left.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, LiteralString
 
@@ -25,10 +24,7 @@ from shared.errors import PostgresUnavailable
 log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 3
-LOCK_MS = 2000  # that a removal waits for others, who would wait behind it
-TRIES = 3
-KEPT_DAYS = 90  # that the report of a pruning is kept
-_LOCK = 0x7072756E65  # "prune": the advisory lock of whoever is at it
+TRIES = 3  # to remove a table that is in use
 _MARK = "being pruned"  # the comment of a table that is on its way out
 
 Connection = psycopg.Connection[Any]
@@ -45,32 +41,7 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a pruning removed, or a dry run would; `kept` are days that have to wait."""
-
-    before: date
-    removed: list[Day] = field(default_factory=list)
-    kept: list[date] = field(default_factory=list)
-    is_elsewhere: bool = False  # somebody else is at it, and nothing was done
-
-    @property
-    def messages(self) -> int:
-        """The number of messages that were removed."""
-        return sum(day.messages for day in self.removed)
-
-    @property
-    def events(self) -> int:
-        """The number of their events."""
-        return sum(day.events for day in self.removed)
-
-    @property
-    def bytes(self) -> int:
-        """What they took on disk."""
-        return sum(day.bytes for day in self.removed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Old:
+class OldDay:
     """An old day as the catalogue has it; `table` is None where only messages are left."""
 
     day: date
@@ -113,48 +84,6 @@ def make_days_ahead(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def prune(connection: Connection, before: date, *, dry_run: bool = False) -> Pruned:
-    """Removes the days before `before`, with their messages; reports it in `message_prunings`.
-
-    Any number may be at it: one is, the others do nothing.
-
-    Args:
-        connection: as `session` makes it.
-        before: at most today, so that no new message can be of such a day.
-        dry_run: only tells.
-
-    Raises:
-        ValueError: `before` is later than today.
-        psycopg.Error: Postgres went away, or a right is missing.
-    """
-    if before > today(connection):
-        raise ValueError("Days that are not over are not removed.")
-    if dry_run:
-        return _would_prune(connection, before)
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-    if not (row and row[0]):
-        return Pruned(before, is_elsewhere=True)
-    try:
-        return _prune(connection, before)
-    finally:
-        if not connection.closed:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-
-
-def _prune(connection: Connection, before: date) -> Pruned:
-    began = time.monotonic()
-    connection.execute(f"SET lock_timeout = {LOCK_MS}")
-    pruned = Pruned(before)
-    for old in _old_days(connection, before):
-        removed = _remove(connection, old)
-        if removed is None:
-            pruned.kept.append(old.day)
-        else:
-            pruned.removed.append(removed)
-    _report(connection, pruned, time.monotonic() - began)
-    return pruned
-
-
 _OLD_DAYS = """
 WITH tables AS (
     SELECT to_date(right(c.relname, 8), 'YYYYMMDD') AS day, c.relname::text AS table,
@@ -177,29 +106,14 @@ ORDER BY 4 DESC, 1 -- one that is being detached stands in the way of others
 """
 
 
-def _old_days(connection: Connection, before: date) -> list[_Old]:
-    with connection.cursor(row_factory=class_row(_Old)) as cursor:
+def old_days(connection: Connection, before: date) -> list[OldDay]:
+    """The days before `before` that are there, in the order in which they can be removed."""
+    with connection.cursor(row_factory=class_row(OldDay)) as cursor:
         return cursor.execute(_OLD_DAYS, {"before": before, "mark": _MARK}).fetchall()
 
 
-def _would_prune(connection: Connection, before: date) -> Pruned:
-    pruned = Pruned(before)
-    for old in _old_days(connection, before):
-        row = connection.execute(
-            "SELECT count(*), coalesce(sum(last_sequence + 1), 0),"
-            " count(*) FILTER (WHERE finished_at IS NULL) FROM messages WHERE day = %s",
-            (old.day,),
-        ).fetchone()
-        messages, events, unfinished = row or (0, 0, 0)
-        if unfinished:
-            pruned.kept.append(old.day)
-        else:
-            pruned.removed.append(Day(old.day, int(messages), int(events), old.bytes))
-    return pruned
-
-
-def _remove(connection: Connection, old: _Old) -> Day | None:
-    """Removes a day; None where it has to wait."""
+def remove(connection: Connection, old: OldDay) -> Day | None:
+    """Removes a day, and returns what it held; None where it has to wait."""
     try:
         found = _forget_messages(connection, old)
     except psycopg.errors.LockNotAvailable:
@@ -216,7 +130,7 @@ def _remove(connection: Connection, old: _Old) -> Day | None:
     return None
 
 
-def _forget_messages(connection: Connection, old: _Old) -> tuple[int, int] | None:
+def _forget_messages(connection: Connection, old: OldDay) -> tuple[int, int] | None:
     """Deletes a day's messages, so that nobody reads or writes them any more, and marks its table.
 
     Returns their number and that of their events; None where one of them is open.
@@ -246,7 +160,7 @@ def _holds_messages(connection: Connection, day: date, condition: LiteralString)
     return connection.execute(query, (day,)).fetchone() is not None
 
 
-def _drop(connection: Connection, old: _Old) -> None:
+def _drop(connection: Connection, old: OldDay) -> None:
     if old.table is None:
         return
     name = sql.Identifier(old.table)
@@ -258,26 +172,6 @@ def _drop(connection: Connection, old: _Old) -> None:
     connection.execute(sql.SQL("DROP TABLE {}").format(name))
 
 
-def _as_it_stands(connection: Connection, old: _Old) -> _Old:
-    days = _old_days(connection, old.day + timedelta(days=1))
+def _as_it_stands(connection: Connection, old: OldDay) -> OldDay:
+    days = old_days(connection, old.day + timedelta(days=1))
     return next((one for one in days if one.day == old.day), old)
-
-
-def _report(connection: Connection, pruned: Pruned, seconds: float) -> None:
-    connection.execute(
-        "INSERT INTO message_prunings (before, removed, kept, messages, events, bytes, seconds)"
-        " VALUES (%s, %s::date[], %s::date[], %s, %s, %s, %s)",
-        (
-            pruned.before,
-            [day.day for day in pruned.removed],
-            pruned.kept,
-            pruned.messages,
-            pruned.events,
-            pruned.bytes,
-            seconds,
-        ),
-    )
-    connection.execute(
-        "DELETE FROM message_prunings WHERE ran_at < now() - make_interval(days => %s)",
-        (KEPT_DAYS,),
-    )

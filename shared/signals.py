@@ -6,5 +6,5 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-# Sent once a pruning is over, with `pruned`: a `shared.message_days.Pruned`.
+# Sent once a pruning is over, with `pruned`: a `shared.message_pruning.Pruned`.
 messages_pruned = _signals.signal("messages-pruned")

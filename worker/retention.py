@@ -11,7 +11,8 @@ from datetime import date, timedelta
 
 from celery import shared_task
 
-from shared.message_days import Pruned, make_days_ahead, prune, session, today
+from shared.message_days import make_days_ahead, session, today
+from shared.message_pruning import Pruned, prune
 from shared.settings import get_settings
 from shared.signals import messages_pruned
 

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from shared import message_days
-from shared.message_days import Pruned, make_days_ahead, prune, session, today
+from shared import message_days, message_pruning
+from shared.message_days import make_days_ahead, session, today
+from shared.message_pruning import Pruned, prune
 from shared.messages import begin_attempt
 from shared.settings import get_settings
 from shared.signals import messages_pruned
@@ -124,7 +125,7 @@ def test_a_removal_that_broke_off_is_gone_on_with(
     """At each step: the messages are gone, the detachment is half done, the table is detached."""
     for age in (20, 19, 18):
         day_of(connection, age)
-    old = message_days._old_days(connection, back(connection, 14))
+    old = message_days.old_days(connection, back(connection, 14))
     for day in old:
         message_days._forget_messages(connection, day)
     half, detached = table_of(back(connection, 19)), table_of(back(connection, 18))
@@ -151,7 +152,7 @@ def test_a_table_that_somebody_else_detached_is_left_alone(connection: Connectio
 def test_a_day_that_somebody_reads_waits_and_holds_up_nobody(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_days, "LOCK_MS", 100)
+    monkeypatch.setattr(message_pruning, "LOCK_MS", 100)
     day_of(connection, 20)
     day_of(connection, 0)
     with psycopg.connect(database_url) as reader, ThreadPoolExecutor() as pool:

@@ -27,7 +27,8 @@ from shared.facts import (
     Started,
     Succeeded,
 )
-from shared.message_days import prune, session
+from shared.message_days import session
+from shared.message_pruning import prune
 from shared.open_runs import list_open_runs
 from shared.publisher import NewEvent, publish_user_event, publish_user_events
 from shared.runs import RunRef

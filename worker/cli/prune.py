@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import click
 import psycopg
 
-from shared.message_days import Pruned
+from shared.message_pruning import Pruned
 from worker.retention import run_retention
 
 
