@@ -226,6 +226,14 @@ def redis_url(redis_server: RunningRedis) -> str:
     return redis_server.url
 
 
+@pytest.fixture
+def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A client of the empty Redis, which this process's settings name."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
 def _is_emptied(server: RunningRedis) -> bool:
     """Starts and empties it; not yet, where the test before has just had it killed."""
     server.start()

@@ -46,6 +46,11 @@ def hs256(user: object = "alice", *, ends_in: float | None = 600, **claims: Any)
     return jwt.encode(_claims(user, ends_in, claims), SECRET, "HS256")
 
 
+def bearer(user: object = "alice", *, ends_in: float | None = 600, **claims: Any) -> dict[str, str]:
+    """The header of a request that brings such a token."""
+    return {"Authorization": f"Bearer {hs256(user, ends_in=ends_in, **claims)}"}
+
+
 def rs256(name: str, user: object = "alice", *, kid: str | None = "") -> str:
     """A token signed with an RSA key; `kid` is the key's name unless it is given."""
     return jwt.encode(_claims(user, 600, {}), rsa_key(name), "RS256", _headers(name, kid))

@@ -16,7 +16,7 @@ from shared.publisher import publish_user_event
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer, hs256
 
 pytestmark = pytest.mark.browser
 
@@ -43,12 +43,6 @@ def server(redis_url: str, redis_server: RunningRedis) -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-@pytest.fixture
 def watched(page: Page, server: WebServer, client: redis.Redis) -> Page:
     """A page that watches as the documentation has it."""
     page.goto(f"{server.url}/healthz")  # any page of this origin
@@ -69,7 +63,7 @@ def saw(page: Page, *expected: int) -> None:
 def cut(page: Page, server: WebServer, client: redis.Redis) -> None:
     """Ends the page's connection, from the server's side."""
     lost: Any = client.zrange(keys.connections(USER), 0, -1)
-    headers = {"Authorization": f"Bearer {hs256(USER)}"}
+    headers = bearer(USER)
     address = f"{server.url}/api/connections/{lost[0].decode()}"
     assert page.request.delete(address, headers=headers).ok
     wait_until(lambda: client.zrange(keys.connections(USER), 0, -1) != lost, "ended")

@@ -21,7 +21,7 @@ from shared.publisher import publish_user_event
 from shared.runs import RunRef, run_of_id
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer, hs256
 from tests.sse import Reader, watch
 from worker.cli.main import main
 
@@ -182,7 +182,7 @@ def test_who_may_not_look_is_told_so_and_looks_with_a_token(server: WebServer, p
 def test_what_cannot_be_read_is_said_and_the_rest_goes_on(server: WebServer, page: Page) -> None:
     sign_in(page, server)
     begun("alice", ODD)
-    with watch(server.url, Authorization=f"Bearer {hs256(ODD)}") as reader:
+    with watch(server.url, **bearer(ODD)) as reader:
         live(reader)
         page.goto(f"{server.url}/operator")
         said = page.locator("#journal-note")
@@ -202,8 +202,8 @@ def test_one_user_is_found_and_runs_come_in_pages(server: WebServer, page: Page)
     for number in range(60):
         begun("alice", f"file {number}", started=False)
     with (
-        watch(server.url, Authorization=f"Bearer {hs256('alice')}") as alices,
-        watch(server.url, Authorization=f"Bearer {hs256('bob')}") as bobs,
+        watch(server.url, **bearer("alice")) as alices,
+        watch(server.url, **bearer("bob")) as bobs,
     ):
         live(alices)
         live(bobs)
@@ -258,7 +258,7 @@ def test_of_more_users_than_are_looked_at_no_more_is_said(
 ) -> None:
     sign_in(page, server)
     client = redis.Redis.from_url(redis_url)
-    with watch(server.url, Authorization=f"Bearer {hs256('alice')}") as reader:
+    with watch(server.url, **bearer("alice")) as reader:
         live(reader)
         page.goto(f"{server.url}/operator")
         expect(page.locator("#figure-users")).to_have_text("of 1 user")

@@ -35,12 +35,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def status(url: str, cursor: str | None = None) -> tuple[int, str | None, str | None]:
     """How a new stream is answered: status, error code, Retry-After."""
     with watch(url, cursor) as reader:

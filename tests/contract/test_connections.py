@@ -17,7 +17,7 @@ from shared.publisher import NewEvent, publish_user_event, publish_user_events
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer
 from tests.sse import Reader, watch
 
 KEEPALIVE_SECONDS = 0.5
@@ -41,16 +41,6 @@ def other(redis_server: RunningRedis) -> Iterator[WebServer]:
     """Another process, which serves none of the streams."""
     with web_server("asgi", redis_server.url, **JWT) as server:
         yield server
-
-
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-def bearer(user: str, **more: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {hs256(user, **more)}"}
 
 
 def ask(method: str, url: str, user: str = "alice") -> httpx.Response:

@@ -36,12 +36,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def held(client: redis.Redis) -> tuple[int, int, int]:
     """The places, their details and the subscriptions that are taken."""
     subscribers: Any = client.pubsub_numsub(keys.topic(USER))

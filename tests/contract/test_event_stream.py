@@ -35,12 +35,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def publish(number: int = 1, start: int = 0) -> list[str]:
     ids = [publish_user_event(USER, "test.event", {"n": start + i}) for i in range(number)]
     assert all(ids)

@@ -18,12 +18,6 @@ from web.delivery import Delivery
 USER = "local"
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 @pytest.mark.parametrize("options", ["", "?protocol=2", "?protocol=3", "?decode_responses=true"])
 def test_a_link_speaks_resp3_whatever_the_url_says(redis_url: str, options: str) -> None:
     async def greet() -> Any:

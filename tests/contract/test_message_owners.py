@@ -11,7 +11,7 @@ import redis
 from tests.answers import Writing, text_of
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer
 from tests.sse import watch
 
 
@@ -32,14 +32,10 @@ def answer(server: WebServer, database_url: str, redis_url: str) -> Writing:
     return writing
 
 
-def bearer(user_id: str) -> str:
-    return f"Bearer {hs256(user_id)}"
-
-
 def test_an_answer_is_its_owners_alone(server: WebServer, answer: Writing) -> None:
-    with watch(server.url, path=answer.path, Authorization=bearer("alice")) as reader:
+    with watch(server.url, path=answer.path, **bearer("alice")) as reader:
         assert text_of(reader.events(1)) == "hers"
-    with watch(server.url, path=answer.path, Authorization=bearer("bob")) as reader:
+    with watch(server.url, path=answer.path, **bearer("bob")) as reader:
         reader.response.read()
         assert (reader.response.status_code, reader.response.json()["error"]) == (404, "not_found")
     with watch(server.url, path=answer.path) as reader:
@@ -58,7 +54,7 @@ def test_nobody_is_told_whether_an_id_is_one_before_it_is_known_who_asks(
 def test_a_ticket_opens_an_answer_where_no_header_can_be_sent(
     server: WebServer, answer: Writing
 ) -> None:
-    with httpx.Client(trust_env=False, headers={"Authorization": bearer("alice")}) as http:
+    with httpx.Client(trust_env=False, headers=bearer("alice")) as http:
         ticket = http.post(f"{server.url}/api/events/ticket").json()["ticket"]
     with watch(server.url, path=f"{answer.path}?ticket={ticket}") as reader:
         assert reader.response.status_code == 200
@@ -68,6 +64,5 @@ def test_a_ticket_opens_an_answer_where_no_header_can_be_sent(
 
 
 def test_a_stream_ends_with_its_token(server: WebServer, answer: Writing) -> None:
-    token = f"Bearer {hs256('alice', ends_in=2)}"
-    with watch(server.url, path=answer.path, Authorization=token) as reader:
+    with watch(server.url, path=answer.path, **bearer("alice", ends_in=2)) as reader:
         assert ": token_expired" in [block.raw for block in reader.rest()]

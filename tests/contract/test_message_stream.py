@@ -37,12 +37,6 @@ def server(
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def answer(server: WebServer, database_url: str, client: redis.Redis) -> Writing:
     """A message that is being written."""
     writing = Writing(database_url, client)

@@ -19,7 +19,7 @@ from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.described import check_answer
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer, hs256
 from tests.sse import Reader, watch
 
 KEEPALIVE_SECONDS = 0.5
@@ -50,16 +50,6 @@ def other(redis_server: RunningRedis) -> Iterator[WebServer]:
     """Another process, which the operator asks."""
     with web_server("asgi", redis_server.url, **JWT) as server:
         yield server
-
-
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-def bearer(user: str, **claims: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {hs256(user, **claims)}"}
 
 
 def ask(method: str, url: str, **headers: str) -> httpx.Response:

@@ -41,10 +41,9 @@ TWO = ("--workers", "2")
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
+def client(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
-    return redis.Redis.from_url(redis_url)
+    return client
 
 
 @dataclass

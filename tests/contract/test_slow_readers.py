@@ -47,13 +47,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 def publish(number: int, start: int = 0, text: str = "") -> str:
     """Publishes numbered events; returns the first one's id."""
     ids = [

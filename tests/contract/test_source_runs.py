@@ -14,7 +14,7 @@ from shared.facts import Succeeded
 from shared.runs import RunRef
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer, hs256
 from tests.sse import watch
 
 JWT = {"AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET}
@@ -34,7 +34,7 @@ def server(
 
 
 def ask(server: WebServer, method: str, path: str, user: str = "alice", **more: Any) -> Any:
-    headers = {"Authorization": f"Bearer {hs256(user)}"} | more.pop("headers", {})
+    headers = bearer(user) | more.pop("headers", {})
     url = f"{server.url}/api/sources{path}"
     return httpx.request(method, url, headers=headers, timeout=10, trust_env=False, **more)
 
@@ -54,8 +54,7 @@ def test_a_source_is_ingested_again_and_cancelled_and_its_user_sees_it(server: W
     assert ask(server, "POST", again, headers={"Idempotency-Key": "k"}).json() == taken.json()
     stopped = ask(server, "DELETE", f"/{ref.source_id}")
     assert (stopped.status_code, stopped.json()["source"]["status"]) == (200, "cancelled")
-    bearer = {"Authorization": f"Bearer {hs256('alice')}"}
-    with watch(server.url, taken.json()["cursor"], **bearer) as reader:
+    with watch(server.url, taken.json()["cursor"], **bearer("alice")) as reader:
         told = reader.events(3)
     kinds = [event["type"].rpartition(".")[2] for event in told]
     assert kinds == ["queued", "queued", "cancelled"]

@@ -47,13 +47,6 @@ def server(face: str, redis_server: RunningRedis) -> Iterator[WebServer]:
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 def publish(n: int) -> str:
     entry_id = publish_user_event(USER, "test.event", {"n": n})
     assert entry_id is not None

@@ -40,12 +40,6 @@ def server(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterat
         yield server
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def publish(number: int) -> list[str]:
     ids = [publish_user_event(USER, "test.event", {"n": n, "text": AWKWARD}) for n in range(number)]
     return [str(entry_id) for entry_id in ids]

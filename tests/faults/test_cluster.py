@@ -29,7 +29,7 @@ from shared.settings import get_settings
 from tests.cluster import Cluster, Node, redis_cluster
 from tests.commands import wait_until
 from tests.servers import WebServer, web_server
-from tests.signing import SECRET, hs256
+from tests.signing import SECRET, bearer
 from tests.sse import Reader, watch
 from web.delivery import Delivery
 from web.hub import Hub
@@ -75,10 +75,7 @@ def server(cluster: Cluster) -> Iterator[WebServer]:
 
 
 def open_all(streams: ExitStack, server: WebServer) -> dict[str, Reader]:
-    return {
-        user: streams.enter_context(watch(server.url, "0", Authorization=f"Bearer {hs256(user)}"))
-        for user in USERS
-    }
+    return {user: streams.enter_context(watch(server.url, "0", **bearer(user))) for user in USERS}
 
 
 def publish(user: str, *numbers: int) -> None:
@@ -111,7 +108,7 @@ def test_an_operator_sees_the_users_and_the_runs_of_all_shards(
     cluster: Cluster, server: WebServer
 ) -> None:
     def look(what: str) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {hs256('olga', operator=True)}"}
+        headers = bearer("olga", operator=True)
         url = f"{server.url}/api/operator/{what}"
         answer = httpx.get(url, headers=headers, timeout=10, trust_env=False)
         assert answer.status_code == 200, answer.text
@@ -231,7 +228,7 @@ def test_a_slot_that_is_half_moved_stops_none_of_the_shards_other_streams(
         for n in (1, 2, 3):
             publish(other, n)
             assert numbers(readers[other].events(1)) == [n]
-        with watch(server.url, "0", Authorization=f"Bearer {hs256(moving)}") as late:
+        with watch(server.url, "0", **bearer(moving)) as late:
             assert late.response.status_code == 503, "never a part of what there is"
         assert source.subscribers() == listening
         move.finish()

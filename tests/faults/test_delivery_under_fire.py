@@ -27,13 +27,6 @@ FEW_PER_SECOND = 100  # so few that the journal keeps them all
 ALL_KINDS = [*["cut"] * 3, "restart", *["cut"] * 4, "restart", *["cut"] * 3]
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
 class Publisher:
     """Publishes to some users in turn, at a steady rate, on a thread of its own."""
 

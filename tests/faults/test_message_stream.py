@@ -42,12 +42,6 @@ def asgi(redis_server: RunningRedis, redis_url: str, database_url: str) -> Itera
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def answer(database_url: str, client: redis.Redis) -> Writing:
     """A message that is being written."""
     writing = Writing(database_url, client)

@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import psutil
@@ -28,13 +27,6 @@ VISITORS = 200
 NO_LIMITS = {"SSE_MAX_CONCURRENT_PER_USER": "0", "EVENTS_REPLAY_BUDGET_REQUESTS_PER_WINDOW": "0"}
 NO_TIMERS = {"SSE_KEEPALIVE_SECONDS": "3600", "SSE_WRITE_TIMEOUT_SECONDS": "3600"}
 REQUEST = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n"
-
-
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
 
 
 async def visit(port: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import redis
 
 from shared import keys
@@ -12,12 +11,6 @@ from tests.commands import wait_until
 from web.audience import AT_ONCE, Audiences
 
 FUTURE_MS = 4_000_000_000_000
-
-
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
 
 
 def watch(client: redis.Redis, user: str, *processes: str, lags: bool = False) -> None:

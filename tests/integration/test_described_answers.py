@@ -29,12 +29,6 @@ ETA = "2026-01-01T00:00:00.000Z"
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-@pytest.fixture
 def api(
     client: redis.Redis, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FlaskClient]:

@@ -29,12 +29,6 @@ from worker.documents.indexing import failures
 ETA = "2026-01-01T00:00:00.000Z"
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def accepted(source: str = "source-1") -> RunRef:
     ref = runs.new_run(USER, source, 'a "file" <b>.pdf', final="T")
     runs.accept(ref)

@@ -16,12 +16,6 @@ from worker.endings import on_internal_error, on_revoked
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-@pytest.fixture
 def ref(client: redis.Redis) -> RunRef:
     """A run whose task was executed once, and whose retry waits."""
     ref = accepted()

@@ -27,10 +27,9 @@ USER = "alice"
 
 
 @pytest.fixture
-def client(redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
+def client(client: redis.Redis, database_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    return redis.Redis.from_url(redis_url)
+    return client
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ USER = "alice"
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def rows(client: redis.Redis) -> list[Any]:
     found: Any = client.xrange(keys.stream(USER))
     return list(found)

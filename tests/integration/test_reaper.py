@@ -19,10 +19,9 @@ USER = "alice"
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
+def client(client: redis.Redis, redis_url: str) -> redis.Redis:
     app.conf.update(result_backend=redis_url)
-    return redis.Redis.from_url(redis_url)
+    return client
 
 
 def overdue(client: redis.Redis, source: str) -> RunRef:

@@ -31,12 +31,6 @@ AGAIN = Accepted(task="T", repeat_state=True)
 
 
 @pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
-@pytest.fixture
 def ref(client: redis.Redis) -> RunRef:
     return accepted()
 

@@ -31,12 +31,6 @@ from tests.run_facts import (
 Stages = Mapping[str, tuple[float, int]]
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def group(
     members: Sequence[str],
     stages: Stages | None = None,

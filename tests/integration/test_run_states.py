@@ -19,12 +19,6 @@ LATE = {"late": True, "grace_ms": 60_000}
 EARLY = {"late": False, "grace_ms": 0}
 
 
-@pytest.fixture
-def client(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    return redis.Redis.from_url(redis_url)
-
-
 def running(source: str = "s", *, late: bool = True) -> RunRef:
     """A run that is at work."""
     ref = runs.new_run(USER, source, source, final="T")
