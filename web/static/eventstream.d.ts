@@ -35,7 +35,24 @@ export interface Snapshot {
   sources: Record<string, unknown>[];
 }
 
-export interface StateCatchingUp {
+/** What a state does not have may be asked of it all the same: of any, without looking which it is. */
+interface Unsaid {
+  until?: undefined;
+  reason?: undefined;
+  message?: undefined;
+  status?: undefined;
+  code?: undefined;
+}
+
+export interface StateConnecting extends Unsaid {
+  state: "connecting";
+}
+
+export interface StateLive extends Unsaid {
+  state: "live";
+}
+
+export interface StateCatchingUp extends Omit<Unsaid, "reason"> {
   state: "catching_up";
   reason?: "truncated";
 }
@@ -61,7 +78,7 @@ export interface StateWaiting {
   code?: string;
 }
 
-export interface StateStopped {
+export interface StateStopped extends Pick<Unsaid, "until"> {
   state: "stopped";
   reason: "closed" | "over" | "unauthorized" | "refused" | "not_a_stream" | "failed";
   message?: string;
@@ -70,8 +87,8 @@ export interface StateStopped {
 }
 
 export type StreamState =
-  | { state: "connecting" }
-  | { state: "live" }
+  | StateConnecting
+  | StateLive
   | StateCatchingUp
   | StateWaiting
   | StateStopped;
@@ -151,3 +168,5 @@ export function connect(options: ConnectOptions): UserStream;
 
 /** Watches an answer; resolves with its last event, rejects with StreamStopped or the signal's reason. */
 export function resumeMessage(messageId: string, options: ResumeOptions): Promise<AnswerEvent>;
+
+export {}; // else what is not exported would be, too
