@@ -109,6 +109,7 @@ def _(bench: Bench) -> None:
     "queued, started, stalled: interrupted, started 2, completed",
     acks=LATE,
     pools=PROCESSES,
+    varies="queued, started, (stalled: interrupted, )?started 2, completed",
     victim=quit_at_once,
 )
 def _(bench: Bench) -> None:
