@@ -247,6 +247,19 @@ def _is_emptied(server: RunningRedis) -> bool:
 @pytest.fixture
 def database_url(postgres_server: RunningPostgres) -> Iterator[str]:
     """The URL of a real database that has every migration and no rows."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_server: RunningPostgres) -> Iterator[str]:
+    """The URL of a database that a module's tests share, since a server of theirs knows it."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(postgres_server: RunningPostgres) -> Iterator[str]:
     name = sql.Identifier(f"test_{secrets.token_hex(8)}")
     template = sql.Identifier(_TEMPLATE)
     copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")

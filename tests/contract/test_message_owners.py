@@ -15,18 +15,18 @@ from tests.signing import SECRET, bearer
 from tests.sse import watch
 
 
-@pytest.fixture(params=["asgi", "wsgi"])
+@pytest.fixture(scope="module", params=["asgi", "wsgi"])
 def server(
-    request: pytest.FixtureRequest, redis_server: RunningRedis, redis_url: str, database_url: str
+    request: pytest.FixtureRequest, redis_server: RunningRedis, shared_database_url: str
 ) -> Iterator[WebServer]:
     jwt = {"AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET, "SSE_KEEPALIVE_SECONDS": "0.5"}
-    with web_server(request.param, redis_url, database_url, **jwt) as server:
+    with web_server(request.param, redis_server.url, shared_database_url, **jwt) as server:
         yield server
 
 
 @pytest.fixture
-def answer(server: WebServer, database_url: str, redis_url: str) -> Writing:
-    writing = Writing(database_url, redis.Redis.from_url(redis_url), user_id="alice")
+def answer(server: WebServer, shared_database_url: str, client: redis.Redis) -> Writing:
+    writing = Writing(shared_database_url, client, user_id="alice")
     writing.begin()
     writing.say("hers")
     return writing

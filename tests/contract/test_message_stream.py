@@ -28,12 +28,18 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(params=["asgi", "wsgi"])
+@pytest.fixture(scope="module", params=["asgi", "wsgi"])
 def server(
-    request: pytest.FixtureRequest, redis_server: RunningRedis, redis_url: str, database_url: str
+    request: pytest.FixtureRequest, redis_server: RunningRedis, shared_database_url: str
 ) -> Iterator[WebServer]:
-    with web_server(request.param, redis_url, database_url, **SETTINGS) as server:
+    with web_server(request.param, redis_server.url, shared_database_url, **SETTINGS) as server:
         yield server
+
+
+@pytest.fixture
+def database_url(shared_database_url: str) -> str:
+    """The server's."""
+    return shared_database_url
 
 
 @pytest.fixture
