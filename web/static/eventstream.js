@@ -739,7 +739,9 @@ class SharedStream {
     this.#follow(state);
     this.#at = at;
     this.#far = far;
-    for (const record of records) this.#offer(record);
+    // What is replayed after the origin may be of a life that this tab has not seen.
+    const isLive = state.state === "live";
+    for (const record of records) if (isLive || record.prev !== ORIGIN) this.#offer(record);
     if (!this.#reach && at) this.#offer({ prev: "", id: at, event: null }); // begins where it is
     this.#handleAll();
   }
