@@ -239,7 +239,7 @@ def test_a_leader_that_hangs_is_followed_and_shows_every_event_once_when_it_is_b
     saw(tabs, expected)
     debugger = context.new_cdp_session(hung)
     paused: list[object] = []
-    debugger.on("Debugger.paused", paused.append)
+    debugger.on("Debugger.paused", lambda event: paused.append(event))
     debugger.send("Debugger.enable")
     debugger.send("Debugger.pause")  # at its next statement; from there on it runs nothing
     wait_until(lambda: others[0].evaluate("true") and len(paused) == 1, "it hangs")
@@ -272,7 +272,9 @@ def test_a_leader_that_is_gone_back_to_is_the_same_page_and_shows_every_event_on
     others = [tab for tab in tabs if tab != away]
     away.evaluate("""() => {
         window.turns = [];
-        for (const turn of ["freeze", "resume"]) document.addEventListener(turn, () => turns.push(turn));
+        for (const turn of ["freeze", "resume"]) {
+            document.addEventListener(turn, () => turns.push(turn));
+        }
         addEventListener("pageshow", ({ persisted }) => turns.push(persisted));
     }""")
     expected = publish(1)
