@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,16 @@ ARGUMENTS = [
 ]
 
 
+def chromium() -> str | None:
+    """The program, where there is one."""
+    named = os.environ.get("EVENTSTREAM_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The machine's Chromium, or the one that EVENTSTREAM_CHROMIUM names."""
-    named = os.environ.get("EVENTSTREAM_CHROMIUM")
-    program = named or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = chromium()
     if program is None:
         message = "No Chromium here: install chromium, or name one in EVENTSTREAM_CHROMIUM."
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)

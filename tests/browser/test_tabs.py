@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from shared.publisher import publish_user_event
+from tests.browser.conftest import ARGUMENTS, chromium
 from tests.commands import wait_until
 from tests.conftest import RunningRedis
 from tests.servers import WebServer, free_port, web_server
@@ -226,3 +227,64 @@ def test_tabs_of_their_own_have_a_connection_each(
     tabs = [open_tab(context, server, share=False) for _ in range(2)]
     saw(tabs, publish(1))
     assert len(connections(server)) == 2
+
+
+def test_a_leader_that_hangs_is_followed_and_shows_every_event_once_when_it_is_back(
+    context: BrowserContext, server: WebServer
+) -> None:
+    tabs = [open_tab(context, server, keepaliveMs=500) for _ in range(3)]
+    hung = leader_of(tabs)
+    others = [tab for tab in tabs if tab != hung]
+    expected = publish(1)
+    saw(tabs, expected)
+    debugger = context.new_cdp_session(hung)
+    paused: list[object] = []
+    debugger.on("Debugger.paused", lambda event: paused.append(event))
+    debugger.send("Debugger.enable")
+    debugger.send("Debugger.pause")  # at its next statement; from there on it runs nothing
+    wait_until(lambda: others[0].evaluate("true") and len(paused) == 1, "it hangs")
+    expected += publish(2, 3)
+    saw(others, expected)
+    assert leader_of(others) in others
+    debugger.send("Debugger.resume")
+    expected += publish(4)
+    saw(tabs, expected)
+    wait_until(lambda: len(connections(server)) == 1, "one connection")
+
+
+@pytest.fixture
+def remembering(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that keeps pages for the way back, which Playwright's own does not."""
+    launched = browser.browser_type.launch(
+        executable_path=chromium(),
+        args=ARGUMENTS,
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    yield launched.new_context()
+    launched.close()
+
+
+def test_a_leader_that_is_gone_back_to_is_the_same_page_and_shows_every_event_once(
+    remembering: BrowserContext, server: WebServer
+) -> None:
+    tabs = open_tabs(remembering, server, 3)
+    away = leader_of(tabs)
+    others = [tab for tab in tabs if tab != away]
+    away.evaluate("""() => {
+        window.turns = [];
+        for (const turn of ["freeze", "resume"]) {
+            document.addEventListener(turn, () => turns.push(turn));
+        }
+        addEventListener("pageshow", ({ persisted }) => turns.push(persisted));
+    }""")
+    expected = publish(1)
+    saw(tabs, expected)
+    away.goto(server.url.replace("127.0.0.1", "localhost"))
+    expected += publish(2, 3)
+    saw(others, expected)
+    assert leader_of(others) in others
+    away.go_back(wait_until="commit")
+    assert away.evaluate("turns") == ["freeze", "resume", True]
+    expected += publish(4)
+    saw(tabs, expected)
+    wait_until(lambda: len(connections(server)) == 1, "one connection")

@@ -163,6 +163,30 @@ def test_a_run_that_is_dismissed_in_one_tab_goes_in_the_other(
     expect(toast).to_have_count(0)
 
 
+def test_what_is_over_and_dismissed_in_one_tab_goes_in_the_other(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    server.sources = [state(status="running", percent=10)]
+    server.open("/host")
+    expect(toast).to_have_count(1)
+    tab = server.page.context.new_page()
+    ScriptedServer(tab, pages=server.pages, sources=server.sources).open("/host")
+    done: Json = {"percent": 100, "seconds": 1.0, "files": 1, "chunks": 2}
+    server.send(event("2-0", "completed", **done), sign_in("2-1", "completed"), approval("2-2"))
+    for rows in (toast, tab.locator(".toast")):
+        expect(rows).to_have_count(3)
+        expect(rows.nth(2)).to_have_attribute("data-status", "completed")
+    tab.get_by_role("button", name="Dismiss report.md").click()
+    expect(toast).to_have_count(2)
+    tab.get_by_role("button", name="Dismiss GitHub").click()
+    expect(toast).to_have_count(1)
+    expect(toast).to_have_attribute("data-status", "asking")
+    server.sources = [state(status="completed", percent=100)]
+    server.reload()
+    expect(toast).to_have_count(1)
+    expect(toast).to_have_attribute("data-status", "asking")
+
+
 def test_a_sign_out_in_one_tab_takes_the_notices_of_the_other(
     server: ScriptedServer, toast: Locator
 ) -> None:

@@ -127,7 +127,7 @@ def test_a_script_that_ends_delivers_what_waits(redis_url: str, redis_server: Ru
     with run_script(redis_url) as process:
         assert process.stdout is not None and process.stdout.readline() == "published\n"
         redis_server.start()
-        _, errors = process.communicate("\n", timeout=20)
+        _, errors = process.communicate("\n", timeout=60)
     assert "lost" not in errors
     assert length(redis_url) == 3
 
@@ -139,8 +139,8 @@ def test_a_script_that_ends_while_redis_is_away_says_what_is_lost(
     with run_script(redis_url) as process:
         assert process.stdout is not None and process.stdout.readline() == "published\n"
         began = time.monotonic()
-        _, errors = process.communicate("\n", timeout=20)
-    assert time.monotonic() - began < 4
+        _, errors = process.communicate("\n", timeout=60)
+    assert time.monotonic() - began < 20
     assert "3 steps are lost" in errors and "user:{alice}:stream (3)" in errors
     redis_server.start()
 
@@ -152,10 +152,10 @@ def test_a_hanging_redis_does_not_keep_a_script_from_ending(
     try:
         with run_script(redis_url) as process:
             began = time.monotonic()
-            _, errors = process.communicate("\n", timeout=20)
+            _, errors = process.communicate("\n", timeout=60)
     finally:
         os.kill(redis_server.pid, signal.SIGCONT)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert "3 steps are lost" in errors
 
 

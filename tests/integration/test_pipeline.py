@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import _state, chain, chord, group
 
 from shared.run_states import list_runs
 from tests.canvas_lab import POOLS, CanvasLab
@@ -251,11 +251,13 @@ def test_an_open_run_is_superseded_or_left_alone(lab: CanvasLab) -> None:
     assert lab.ran() == ["c"]
 
 
-def test_a_run_is_cancelled_once_and_the_rest_of_it_does_not_run(lab: CanvasLab) -> None:
+def test_a_run_is_cancelled_once_and_the_rest_of_it_does_not_run(
+    lab: CanvasLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     canvas = chain(lab.plain("a"), lab.plain("b").set(countdown=1), lab.plain("c"))
     started = lab.start(canvas)
     lab.wait_for(lambda: lab.ran() == ["a"])
-    lab.app.set_current()
+    monkeypatch.setattr(_state._tls, "current_app", lab.app)
     assert cancel(started.run_id) is True
     assert cancel(started.run_id) is False
     assert cancel("00000000-0000-4000-8000-000000000000") is False

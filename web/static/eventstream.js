@@ -24,6 +24,7 @@ const PASSING = new Set([408, 425, 429]); // and all from 500 on: worth another 
 const ENDS = new Set(["end", "error"]); // of an answer
 const STATED = "source.ingest."; // the events that `GET /api/sources` sums up
 const TRUNCATED = "backlog.truncated";
+const ORIGIN = "0-0"; // the position before the first event
 const KEPT_RECORDS = 500; // of what was heard last, for tabs that have missed some
 const PAGE = 100; // records that wait in a tab, and that it is given at a time
 const ANSWER_MS = 5000; // in which a leader that lives has answered
@@ -738,7 +739,9 @@ class SharedStream {
     this.#follow(state);
     this.#at = at;
     this.#far = far;
-    for (const record of records) this.#offer(record);
+    // What is replayed after the origin may be of a life that this tab has not seen.
+    const isLive = state.state === "live";
+    for (const record of records) if (isLive || record.prev !== ORIGIN) this.#offer(record);
     if (!this.#reach && at) this.#offer({ prev: "", id: at, event: null }); // begins where it is
     this.#handleAll();
   }
@@ -809,8 +812,10 @@ class SharedStream {
     this.#post(records ?? [], records ? null : want);
   }
 
-  // A page of what follows a position; null where only the server can say it.
+  // A page of what follows a position; null where only the server can say it: so of the origin, which
+  // each life of the journal has, and this leader's may be over.
   #after(position) {
+    if (position === ORIGIN && this.#at !== ORIGIN) return null;
     const isAhead = this.#state?.state !== "live" && isAfter(position, this.#recent.end);
     return position ? (this.#recent.after(position) ?? (isAhead ? [] : null)) : [];
   }
@@ -844,7 +849,7 @@ class SharedStream {
   }
 
   #rejoin() {
-    if (this.#reach === this.#at || this.#recent.after(this.#reach)) this.#own?.end();
+    if (this.#reach === this.#at || this.#recent.after(this.#reach)?.length) this.#own?.end();
   }
 
   // A leader that can't say a word holds its lock all the same.

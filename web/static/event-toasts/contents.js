@@ -55,8 +55,10 @@ export class Contents {
   /** Another tab has written, or the user has signed out there. */
   follow(storageEvent) {
     const turn = this.#kept.follow(storageEvent);
-    if (turn) this.ingestions.dropDismissed();
-    if (turn === "emptied") this.notices.dropAll();
+    if (!turn) return;
+    this.ingestions.dropDismissed(turn.gone);
+    if (turn.isEmptied) this.notices.dropAll();
+    else this.notices.dropOver(turn.gone);
   }
 
   /** Leaves nothing of it in the page. */

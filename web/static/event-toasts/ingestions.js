@@ -72,10 +72,14 @@ export class Ingestions {
     return true;
   }
 
-  /** Takes away the rows of runs that were dismissed in another tab. */
-  dropDismissed() {
+  /**
+   * Takes away the rows of runs that were dismissed in another tab.
+   * @param {Set<string>} gone runs that are not kept any more: with their row, where they are over
+   */
+  dropDismissed(gone) {
     for (const row of [...this.#rows]) {
-      if (!row.over && this.#kept.of(row.runId) === "dismissed") this.#remove(row);
+      const isDropped = row.over ? gone.has(row.runId) : this.#kept.of(row.runId) === "dismissed";
+      if (isDropped) this.#remove(row);
     }
   }
 

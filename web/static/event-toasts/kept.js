@@ -23,6 +23,7 @@ export class Kept {
   #hasStorage = true;
   #runs = new Ledger(MOST_RUNS, runRank);
   #notices = new Ledger(MOST_NOTICES, noticeRank);
+  #gone = new Set(); // keys that another tab has deleted
 
   /**
    * @param {string} key
@@ -86,11 +87,15 @@ export class Kept {
   /**
    * Takes what another tab has done to the storage.
    * @param {StorageEvent} event
-   * @returns {"changed"|"emptied"|null} what that is here
+   * @returns {{isEmptied: boolean, gone: Set<string>}|null} what that is here; `gone`: what it no
+   *   longer keeps, by run ids and the notices' keys
    */
   follow({ key }) {
     if (this.#user === null || !this.#isOpen || (key !== null && key !== this.#key)) return null;
-    return this.#read() ? "changed" : "emptied";
+    const isEmptied = !this.#read();
+    const gone = this.#gone;
+    this.#gone = new Set();
+    return { isEmptied, gone };
   }
 
   #ownerFor(userId) {
@@ -114,8 +119,8 @@ export class Kept {
       this.#notices.clear();
       return false;
     }
-    this.#runs.load(record.runs);
-    this.#notices.load(record.notices);
+    const gone = [...this.#runs.load(record.runs), ...this.#notices.load(record.notices)];
+    for (const each of gone) this.#gone.add(each);
     return true;
   }
 

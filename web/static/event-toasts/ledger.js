@@ -34,10 +34,15 @@ export class Ledger {
     return [...this.#beyond, ...this.#written];
   }
 
-  /** Takes what is written by now, in place of what was. */
+  /**
+   * Takes what is written by now, in place of what was.
+   * @returns {string[]} what was deleted since; of a full one nobody can tell, it may be for want of room
+   */
   load(entries) {
+    const before = [...this.#written.keys()];
     this.#written = new Map(entries);
     for (const key of this.#written.keys()) this.#beyond.delete(key);
+    return this.#written.size < this.#most ? before.filter((key) => !this.#written.has(key)) : [];
   }
 
   clear() {

@@ -62,6 +62,11 @@ export class Notices {
     for (const key of [...this.#rows.keys()]) this.#remove(key);
   }
 
+  /** Those that are over were dismissed in another tab. A question waits for the word on it. */
+  dropOver(gone) {
+    for (const [key, row] of [...this.#rows]) if (row.over && gone.has(key)) this.#remove(key);
+  }
+
   take(event) {
     const key = keyOf(event);
     if (event.type === CLEARED) this.#clear(key, event);
