@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import _state, chain, chord, group
+from celery import chain, chord, group
 
 from shared.run_states import list_runs
 from tests.canvas_lab import POOLS, CanvasLab
@@ -257,7 +257,7 @@ def test_a_run_is_cancelled_once_and_the_rest_of_it_does_not_run(
     canvas = chain(lab.plain("a"), lab.plain("b").set(countdown=1), lab.plain("c"))
     started = lab.start(canvas)
     lab.wait_for(lambda: lab.ran() == ["a"])
-    monkeypatch.setattr(_state._tls, "current_app", lab.app)
+    monkeypatch.setattr("celery._state._tls.current_app", lab.app)
     assert cancel(started.run_id) is True
     assert cancel(started.run_id) is False
     assert cancel("00000000-0000-4000-8000-000000000000") is False

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery, _state, chain, chord, group
+from celery import Celery, chain, chord, group
 from kombu.exceptions import OperationalError
 
 from shared import runs
@@ -212,7 +212,7 @@ def test_tasks_of_a_cancelled_run_are_revoked_and_a_broker_that_is_away_is_no_er
         revoked.append(sorted(tasks))
         raise redis.ConnectionError
 
-    monkeypatch.setattr(_state._tls, "current_app", lab.app)
+    monkeypatch.setattr("celery._state._tls.current_app", lab.app)
     monkeypatch.setattr(lab.app.control, "revoke", revoke)
     assert cancel(started.run_id)
     assert revoked == [sorted(started.task_ids)]
