@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -17,6 +17,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--no-first-run",
 ]
+expect.set_options(timeout=15_000)  # for a busy machine
 
 
 def chromium() -> str | None:
