@@ -44,13 +44,18 @@ def note(number: int) -> Json:
     return other_event(f"6-{number}", "mcp.oauth.completed", scope, server=f"Server {number}")
 
 
+def ask(server: ScriptedServer, toast: Locator, path: str = "/") -> None:
+    """Opens the page, which then shows an agent's question alone."""
+    server.open(path)
+    server.send(approval("2-0"))
+    expect(toast).to_have_count(1)
+
+
 @pytest.mark.parametrize("path", ["/", "/host"])
 def test_the_next_user_of_the_same_tab_sees_nothing_of_the_one_before(
     server: ScriptedServer, toast: Locator, path: str
 ) -> None:
-    server.open(path)
-    server.send(approval("2-0"))
-    expect(toast).to_have_count(1)
+    ask(server, toast, path)
     server.user_id = "bob"
     server.sources = [state(status="running", percent=10)]
     server.reload()
@@ -66,9 +71,7 @@ def test_the_next_user_of_the_same_tab_sees_nothing_of_the_one_before(
 def test_nothing_is_shown_before_it_is_known_who_asks(
     server: ScriptedServer, toast: Locator
 ) -> None:
-    server.open()
-    server.send(approval("2-0"))
-    expect(toast).to_have_count(1)
+    ask(server, toast)
     server.page.route("**/api/sources", lambda route: route.abort())
     server.reload()
     expect(server.page.locator("#badge .badge-text")).to_contain_text("Reconnecting")
@@ -78,18 +81,14 @@ def test_nothing_is_shown_before_it_is_known_who_asks(
 def test_another_user_in_a_later_state_empties_the_card(
     server: ScriptedServer, toast: Locator
 ) -> None:
-    server.open()
-    server.send(approval("2-0"))
-    expect(toast).to_have_count(1)
+    ask(server, toast)
     server.user_id = "bob"
     server.send(CUT)
     expect(toast).to_have_count(0)
 
 
 def test_a_cleared_storage_stays_empty(server: ScriptedServer, toast: Locator) -> None:
-    server.open()
-    server.send(approval("2-0"))
-    expect(toast).to_have_count(1)
+    ask(server, toast)
     server.page.evaluate("sessionStorage.clear()")
     server.send(sign_in("3-0", "completed"))
     expect(toast).to_have_count(2)
