@@ -488,6 +488,8 @@ async function live(seed, resets, steps = 120) {
 
 test("in any of three hundred disorders each living tab handles exactly what was published", async () => {
   let living = 0;
-  for (let seed = 1; seed <= 300; seed++) living += await live(seed, [0, 0.02, 0.05][seed % 3]);
+  // Each of the last two needs a rule of its own for what follows "0-0"; the others, one of the two.
+  const seeds = [...Array(300).keys(), 386, 1330];
+  for (const seed of seeds) living += await live(seed, [0, 0.02, 0.05][seed % 3]);
   assert.ok(living > 300, "most of them end with tabs to look at");
 });
