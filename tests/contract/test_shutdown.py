@@ -86,6 +86,8 @@ def is_let_go(kept: httpx.Client) -> bool:
     """Whether a server ends the connection that it has kept, as one that stops does."""
     try:
         answer = kept.get("/openapi.json")
+    except httpx.TimeoutException:
+        return False  # busy
     except httpx.TransportError:
         return True
     return str(answer.headers.get("connection")) == "close"
