@@ -140,7 +140,7 @@ def test_a_network_that_comes_back_is_used_at_once(page: Page, server: WebServer
         page.context.set_offline(False)
         back = time.monotonic()
         saw(page, 1, 2)
-        assert time.monotonic() - back < 5, "long before the watchdog"
+        assert time.monotonic() - back < 10, "long before the watchdog"
         assert "offline" in reasons(page)
         page.evaluate("stream.close()")
 

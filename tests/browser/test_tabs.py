@@ -150,7 +150,7 @@ def test_a_leader_that_is_closed_five_times_loses_and_doubles_nothing(
     saw(tabs, published)
     assert len(tabs) == 5
     wait_until(lambda: len(connections(server)) == 1, "one connection")
-    assert max(waits) < 1, waits
+    assert max(waits) < 4, waits  # one that only hangs is given five seconds
 
 
 def test_a_tab_that_is_killed_in_its_handler_takes_nothing_from_the_others(

@@ -94,11 +94,11 @@ def test_a_hanging_redis_is_tried_once_a_second(server: RunningRedis) -> None:
     publish_user_event(USER, "test.event", {"n": 0})
     os.kill(server.pid, signal.SIGSTOP)
     began = time.monotonic()
-    for n in range(20):
+    for n in range(60):
         publish_user_event(USER, "test.event", {"n": n})
     took = time.monotonic() - began
     os.kill(server.pid, signal.SIGCONT)
-    assert took < 4, "each try alone takes a quarter of a second"
+    assert took < 10, "each try alone takes a quarter of a second"
     publish_when_back({"n": -1})
 
 

@@ -200,7 +200,7 @@ def test_a_loop_without_track_hears_of_it_within_a_second(bench: Bench) -> None:
     while not cancelled():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert time.monotonic() - since < executions.ASK_EVERY_SECONDS + 1
+    assert time.monotonic() - since < executions.ASK_EVERY_SECONDS + 5
 
 
 def test_asking_often_is_cheap(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_a_broker_that_is_away_fails_no_cancelling(
     began = time.monotonic()
     assert cancel(api, taken["source_id"]).json["source"]["status"] == "cancelled"
     assert "not revoked" in caplog.text
-    assert time.monotonic() - began < 3, "whoever asked is not kept waiting for the broker"
+    assert time.monotonic() - began < 10, "whoever asked is not kept waiting for the broker"
 
 
 def test_of_a_run_that_began_meanwhile_and_the_one_before_both_are_ended(
