@@ -34,6 +34,7 @@ def configuration() -> dict[str, Any]:
         # Redis gives a message again after that long, also of a task that is still running: it
         # must be longer than the longest task and the longest countdown.
         "broker_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS},
+        "worker_consumer": "worker.consumer:Consumer",  # Celery's may end with its Redis
         "worker_prefetch_multiplier": 1,  # a long task must not hold messages others could run
         # A child is replaced between two tasks: by KiB, since parsers leak and fragment, and by
         # number, for what leaks besides memory.

@@ -17,6 +17,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
+    worker_consumer="worker.consumer:Consumer",  # it outlives a Redis that goes away
 )
 app.set_default()  # for the threads of a web server, too
 install(app)  # in the producer, the worker and beat: all of them import this module
