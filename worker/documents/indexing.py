@@ -17,7 +17,7 @@ from worker.documents import store
 from worker.documents.chunks import spans
 from worker.documents.errors import FileGone, NoFileSurvived
 from worker.documents.store import Document
-from worker.ingest import IngestError, stage, track
+from worker.ingest import Cancelled, IngestError, cancelled, progress, stage, track
 
 BATCH_CHUNKS = 200
 # The list travels in one event, and that has a limit (EVENT_MAX_BYTES).
@@ -48,7 +48,7 @@ def index(user_id: str, source_id: str, run_id: str) -> dict[str, Any]:
     if not good:
         raise _nothing_left(failed)
     with stage("chunk"):
-        cut = [(document, _spans(document)) for document in track(good, unit="files")]
+        cut = list(_cut(good))
     with stage("index"):
         chunks = _store(user_id, source_id, run_id, cut)
         _show(user_id, source_id, run_id)
@@ -61,9 +61,19 @@ def index(user_id: str, source_id: str, run_id: str) -> dict[str, Any]:
     }
 
 
-def _spans(document: Document) -> Spans:
-    with postgres() as connection:
-        return spans(_text(connection, document))
+def _cut(documents: list[Document]) -> Iterator[tuple[Document, Spans]]:
+    total, before = sum(document.characters for document in documents), 0
+    for document in documents:
+        with postgres() as connection:
+            text = _text(connection, document)
+        found: Spans = []
+        for start, end in spans(text):
+            found.append((start, end))
+            progress(before + end, total, unit="characters")
+            if cancelled():
+                raise Cancelled
+        before += document.characters
+        yield document, found
 
 
 def _text(connection: Connection, document: Document) -> str:
