@@ -323,6 +323,52 @@ test("a token that can't be had now is asked for again later", async () => {
   assert.deepEqual(seen, ["5-0"]);
 });
 
+const hanging = () => new Promise(() => {});
+
+for (const snapshotFirst of [false, true]) {
+  test(`a token function that hangs counts as none, snapshotFirst: ${snapshotFirst}`, async () => {
+    const state = json({ success: true, cursor: "4-0", sources: [] });
+    const world = new World(...(snapshotFirst ? [state] : []), stream(frame("5-0")));
+    let asked = 0;
+    const token = () => (asked++ ? "good" : hanging());
+    const { seen, last } = watch(world, { token, snapshotFirst, keepaliveMs: 1000 });
+    await world.advance(2999);
+    assert.deepEqual([last().state, asked], ["connecting", 1]);
+    await world.advance(1);
+    assert.deepEqual([last().state, last().reason], ["waiting", "no_token"]);
+    assert.equal(last().message, "no answer");
+    await world.advance(1000);
+    assert.deepEqual(seen, ["5-0"]);
+  });
+}
+
+test("a token function that hangs is asked again when the network or the user is back", async () => {
+  const world = new World(stream(frame("5-0")));
+  let asked = 0;
+  const token = () => (asked++ < 2 ? hanging() : "good");
+  const { seen } = watch(world, { token, keepaliveMs: 1000 });
+  await world.advance(1);
+  world.window.dispatchEvent(new Event("online"));
+  await world.advance(0);
+  assert.equal(asked, 2);
+  world.sleep(3001);
+  world.document.dispatchEvent(new Event("visibilitychange"));
+  await world.advance(0);
+  assert.equal(asked, 3);
+  assert.deepEqual(seen, ["5-0"]);
+});
+
+test("a client that is closed waits for no token", async () => {
+  const world = new World();
+  const { client, last } = watch(world, { token: hanging });
+  await settle();
+  client.close();
+  await world.advance(120_000);
+  assert.equal(last().reason, "closed");
+  assert.equal(world.timers, 0);
+  assert.equal(world.requests.length, 0);
+});
+
 test("another refusal stops the stream, with its reason", async () => {
   const world = new World(json({ error: "unknown_host", message: "Not here." }, 403));
   const { last } = watch(world);

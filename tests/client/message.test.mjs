@@ -114,6 +114,16 @@ test("a refusal for now is waited for", async () => {
   assert.deepEqual(await page.over, END);
 });
 
+test("a token function that hangs counts as none", async () => {
+  const world = new World(stream(part(0, END)));
+  let asked = 0;
+  const token = () => (asked++ ? "good" : new Promise(() => {}));
+  const page = read(world, { token, keepaliveMs: 1000 });
+  await world.advance(4000);
+  assert.ok(page.states.some(({ reason }) => reason === "no_token"));
+  assert.deepEqual(await page.over, END);
+});
+
 test("a signal ends the watching, with its reason", async () => {
   const open = openStream();
   const world = new World(open.response);

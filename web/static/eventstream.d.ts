@@ -98,7 +98,10 @@ type TokenValue = string | null | Promise<string | null>;
 
 /** What both streams take. */
 export interface StreamOptions {
-  /** Sent as Bearer. A function is asked at each request, with `refused` after a 401, once. */
+  /**
+   * Sent as Bearer. A function is asked at each request, with `refused` after a 401, once; and again
+   * later where it fails, or has not answered within three keepalives.
+   */
   token?: Token;
   /** Of fetch, for cookies: `same-origin`, unless said otherwise. */
   credentials?: RequestCredentials;

@@ -287,12 +287,10 @@ class Connection {
     }
   }
 
-  async #askToken(token, refused) {
-    try {
-      return await token({ refused });
-    } catch (error) {
-      throw new Interruption("no_token", { message: String(error?.message ?? error) });
-    }
+  /** A function that hangs has none, as one that fails. */
+  #askToken(token, refused) {
+    const given = new Promise((give) => give(token({ refused })));
+    return this.#heard(given, "no_token", "no_token");
   }
 
   /** One attempt. Returns what to wait for before the next, or nothing where it was the last. */
@@ -351,13 +349,14 @@ class Connection {
   }
 
   /** Waits for the network, but not for ever: a half-open socket looks healthy and says nothing. */
-  async #heard(promise) {
+  async #heard(promise, broken = "unreachable", silent = "silent") {
     const { setTimeout, clearTimeout, now } = this.#world;
     const { signal } = this.#attempt;
     this.#heardAt = now();
     let timer, cut;
     const silence = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Interruption("silent")), this.#idleMs);
+      const no = new Interruption(silent, { message: "no answer" });
+      timer = setTimeout(() => reject(no), this.#idleMs);
       cut = () => reject(signal.reason);
       signal.addEventListener("abort", cut);
       if (signal.aborted) cut();
@@ -366,7 +365,7 @@ class Connection {
       return await Promise.race([promise, silence]);
     } catch (error) {
       if (error instanceof Interruption) throw error;
-      throw new Interruption("unreachable", { message: error.message });
+      throw new Interruption(broken, { message: String(error?.message ?? error) });
     } finally {
       this.#heardAt = 0;
       clearTimeout(timer);
@@ -678,11 +677,10 @@ class SharedStream {
       heard: () => this.#post(),
     });
     this.#leading = connection;
-    const over = new Promise((end) => signal.addEventListener("abort", end));
+    signal.addEventListener("abort", () => connection.end());
     try {
-      await Promise.race([connection.run(), over]); // a token function may hang
+      await connection.run();
     } finally {
-      connection.end();
       if (this.#leading === connection) this.#leading = null;
     }
   }
