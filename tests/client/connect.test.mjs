@@ -512,6 +512,32 @@ test("after a reset no state of before hides what comes", async () => {
   assert.deepEqual(types, ["backlog.truncated", "source.ingest.queued"]);
 });
 
+test("the state lies beside the stream, whose query goes with it", async () => {
+  for (const [url, state] of [
+    ["/api/events?tenant=a", "/api/sources?tenant=a"],
+    ["https://a.test/events/api/events", "https://a.test/events/api/sources"],
+    ["events", "sources"],
+  ]) {
+    const world = new World();
+    watch(world, { url, snapshotFirst: true });
+    await settle();
+    assert.equal(world.requests[0].url, state);
+  }
+});
+
+for (const url of ["/api/events#x", "/feed", "/api/events/", "/my-events", "/feed?of=events"]) {
+  test(`where the state lies has to be said of ${url}, if it may be asked for`, async () => {
+    const refused = { name: "TypeError", message: /snapshotUrl/ };
+    const onSnapshot = () => {};
+    for (const asks of [{ snapshotFirst: true }, { onSnapshot }]) {
+      const world = new World();
+      assert.throws(() => connect({ url, ...asks }, world), refused);
+      connect({ url, ...asks, snapshotUrl: "/state" }, world).close();
+    }
+    connect({ url }, new World()).close();
+  });
+}
+
 test("a client that is closed says so once and asks no more", async () => {
   const world = new World(openStream().response);
   const { client, states } = watch(world);

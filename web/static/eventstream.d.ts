@@ -113,7 +113,10 @@ export interface StreamOptions {
 export interface ConnectOptions extends StreamOptions {
   /** `/api/events`, unless said otherwise. */
   url?: string;
-  /** Where the state is fetched; next to `url`, unless said otherwise. */
+  /**
+   * Where the state is fetched: `sources` beside a `url` whose path ends in `events`. Of any other it is
+   * needed where the state may be asked for, by `snapshotFirst` or for `onSnapshot`.
+   */
   snapshotUrl?: string;
   /** Whose cursor is kept in localStorage. Without it none is kept. */
   user?: string;
@@ -166,7 +169,7 @@ export class EventStreamParser {
 /** Whether an id, of either stream, lies after a cursor. */
 export function isAfter(id: string, cursor: string): boolean;
 
-/** Watches a user's events until it is closed. */
+/** Watches a user's events until it is closed. Throws a TypeError where `snapshotUrl` is needed. */
 export function connect(options: ConnectOptions): UserStream;
 
 /** Watches an answer; resolves with its last event, rejects with StreamStopped or the signal's reason. */

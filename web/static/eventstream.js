@@ -355,8 +355,8 @@ class Connection {
     this.#heardAt = now();
     let timer, cut;
     const silence = new Promise((_, reject) => {
-      const no = new Interruption(silent, { message: "no answer" });
-      timer = setTimeout(() => reject(no), this.#idleMs);
+      const give = () => reject(new Interruption(silent, { message: "no answer" }));
+      timer = setTimeout(give, this.#idleMs);
       cut = () => reject(signal.reason);
       signal.addEventListener("abort", cut);
       if (signal.aborted) cut();
@@ -886,7 +886,11 @@ class UserStream {
     this.#user = user;
     this.#kept = new KeptCursor(url, user, world);
     this.#cursor = cursor ?? this.#kept.read();
-    this.#snapshotUrl = options.snapshotUrl ?? url.replace(/events(?=$|\?)/, "sources");
+    const beside = url.replace(/^([^?#]*\/)?events(?=\?|$)/, "$1sources");
+    this.#snapshotUrl = options.snapshotUrl ?? beside;
+    if ((options.snapshotFirst || options.onSnapshot) && this.#snapshotUrl === url) {
+      throw new TypeError(`snapshotUrl is needed for ${url}`);
+    }
     const parts = { position: this.#cursor, take: (record) => this.#take(record) };
     this.#connection = new Connection(url, options, world, parts);
   }
@@ -1032,6 +1036,7 @@ class Answer {
  * Watches a user's events for as long as the page lives, or until it is closed.
  * eventstream.d.ts has the options and the states.
  * @returns {{cursor: string, close: () => void}}
+ * @throws {TypeError} the state may be asked for, and it is not known where
  */
 export function connect(options, world = browser()) {
   const stream = new UserStream(options, world);
