@@ -138,6 +138,15 @@ test("a signal ends the watching, with its reason", async () => {
   assert.equal(page.text, "a");
 });
 
+for (const id of ["", ".", "..", null, undefined]) {
+  test(`${JSON.stringify(id)} is refused as an id, since it would lead to another address`, async () => {
+    const world = new World(json({}, 404));
+    const refused = { name: "TypeError", message: /message id/ };
+    await assert.rejects(resumeMessage(id, {}, world), refused);
+    assert.equal(world.requests.length, 0);
+  });
+}
+
 test("a signal that is aborted before opens nothing", async () => {
   const world = new World();
   await assert.rejects(read(world, { signal: AbortSignal.abort() }).over, { name: "AbortError" });

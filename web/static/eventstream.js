@@ -999,6 +999,8 @@ class Answer {
 
   constructor(messageId, options, world) {
     const { url = "/api/messages", cursor = "" } = options;
+    // Dots would lead out of the path: no encoding hides them.
+    if (/^\.{0,2}$/.test(messageId ?? "")) throw new TypeError(`no message id: "${messageId}"`);
     this.#options = options;
     this.#world = world;
     this.#number = String(cursor);
@@ -1058,6 +1060,7 @@ export function connect(options, world = browser()) {
  * eventstream.d.ts has the options.
  * @returns {Promise<object>} the event that ended it
  * @throws {StreamStopped} it is not there or not yours, or nobody is signed in
+ * @throws {TypeError} the id is empty, or dots
  * @throws the signal's reason, where that was aborted
  */
 export async function resumeMessage(messageId, options, world = browser()) {
