@@ -512,6 +512,36 @@ test("after a reset no state of before hides what comes", async () => {
   assert.deepEqual(types, ["backlog.truncated", "source.ingest.queued"]);
 });
 
+for (const wrong of [
+  { url: "http://" },
+  { url: "http://a.test/feed", token: "a\nb" },
+  { url: "http://a.test/feed", token: () => "€" },
+]) {
+  test(`what no request can be made of is not tried again: ${JSON.stringify(wrong)}`, async (context) => {
+    const fetch = async () => Promise.reject(new TypeError("fetch failed"));
+    context.mock.method(globalThis, "fetch", fetch);
+    const reported = new Promise((report) => (globalThis.reportError = report));
+    const state = await new Promise((say) => {
+      const onState = (told) => told.state !== "connecting" && say(told);
+      const client = connect({ ...wrong, onState });
+      context.after(() => client.close());
+    });
+    assert.deepEqual([state.state, state.reason], ["stopped", "failed"]);
+    assert.equal(state.message, (await reported).message);
+  });
+}
+
+test("options are not needed, and may be a URL and a number", async () => {
+  const world = new World(openStream().response, openStream().response);
+  connect(undefined, world);
+  await settle();
+  const client = connect({ url: new URL("https://a.test/api/events"), cursor: 0 }, world);
+  await settle();
+  assert.deepEqual(world.requests.map(({ url }) => url), ["/api/events", "https://a.test/api/events"]);
+  assert.deepEqual(cursors(world), [undefined, "0-0"]);
+  assert.equal(client.cursor, "0-0");
+});
+
 test("the state lies beside the stream, whose query goes with it", async () => {
   for (const [url, state] of [
     ["/api/events?tenant=a", "/api/sources?tenant=a"],

@@ -147,6 +147,34 @@ for (const id of ["", ".", "..", null, undefined]) {
   });
 }
 
+test("an address may be a URL and have a query, which stays at its end", async () => {
+  for (const url of ["https://a.test/m?tenant=a", new URL("https://a.test/m/?tenant=a")]) {
+    const standing = json({ success: true, status: "finished", cursor: "" });
+    const world = new World(stream(""), standing);
+    await read(world, { url }).over;
+    const asked = world.requests.map((request) => request.url);
+    const [events, state] = [`https://a.test/m/${ID}/events?tenant=a`, `https://a.test/m/${ID}?tenant=a`];
+    assert.deepEqual(asked, [events, state]);
+  }
+});
+
+test("options are not needed", async () => {
+  assert.deepEqual(await resumeMessage(ID, undefined, new World(stream(part(0, END)))), END);
+});
+
+test("a token that no header can hold rejects, and the stop is said", async (context) => {
+  const fetch = async () => Promise.reject(new TypeError("fetch failed"));
+  context.mock.method(globalThis, "fetch", fetch);
+  const states = [];
+  const onState = (state) => void states.push(state);
+  const url = "http://a.test/m";
+  const over = resumeMessage(ID, { url, token: "€", onState, signal: AbortSignal.timeout(1000) });
+  await assert.rejects(over, TypeError);
+  const { state, reason, message } = states.at(-1);
+  assert.deepEqual([state, reason], ["stopped", "failed"]);
+  assert.ok(message);
+});
+
 test("a signal that is aborted before opens nothing", async () => {
   const world = new World();
   await assert.rejects(read(world, { signal: AbortSignal.abort() }).over, { name: "AbortError" });

@@ -367,6 +367,16 @@ test("a leader whose token function hangs gives way, before it is taken for sile
   for (const { seen } of [stuck, other]) assert.deepEqual(seen, ids);
 });
 
+test("a leader whose token no header can hold stops alone, and another leads", async () => {
+  const browser = new Browser();
+  const wrong = await open(browser, { token: "€" });
+  const [other] = await openAll(browser, 1);
+  await browser.advance(1000);
+  const ids = await publish(browser, 1);
+  assert.deepEqual([wrong.states.at(-1).reason, wrong.seen], ["failed", []]);
+  assert.deepEqual(other.seen, ids);
+});
+
 test("a tab that becomes visible has the leader's waiting connection try at once", async () => {
   const browser = new Browser();
   const pages = await openAll(browser, 2);

@@ -135,7 +135,10 @@ async function refusal(response, now) {
 
 /** What the browser gives; tests hand in their own. */
 const browser = () => ({
-  fetch: (url, options) => fetch(url, options),
+  fetch(url, options) {
+    new Request(url, options); // throws at once what fetch would be tried with in vain
+    return fetch(url, options);
+  },
   now: () => Date.now(),
   random: () => Math.random(),
   setTimeout: (wake, ms) => setTimeout(wake, ms),
@@ -147,6 +150,9 @@ const browser = () => ({
   locks: globalThis.navigator?.locks, // over HTTPS and on localhost only
   channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
 });
+
+/** What a stop says of an error that is none of the network's. */
+const failed = (error) => ({ reason: "failed", message: String(error?.message ?? error) });
 
 /** Runs a function of the page's own: its fault is reported, and stops no stream. */
 async function call(world, callback, ...values) {
@@ -365,7 +371,7 @@ class Connection {
       return await Promise.race([promise, silence]);
     } catch (error) {
       if (error instanceof Interruption) throw error;
-      throw new Interruption(broken, { message: String(error?.message ?? error) });
+      throw new Interruption(broken, { message: failed(error).message });
     } finally {
       this.#heardAt = 0;
       clearTimeout(timer);
@@ -879,13 +885,14 @@ class UserStream {
   #stated = ""; // the cursor of the last snapshot
 
   constructor(options, world) {
-    const { url = "/api/events", user, cursor } = options;
+    const { user, cursor } = options;
+    const url = String(options.url ?? "/api/events");
     this.#options = options;
     this.#world = world;
     this.#url = url;
     this.#user = user;
     this.#kept = new KeptCursor(url, user, world);
-    this.#cursor = cursor ?? this.#kept.read();
+    this.#cursor = String(cursor ?? this.#kept.read()).replace(/^\d+$/, "$&-0");
     const beside = url.replace(/^([^?#]*\/)?events(?=\?|$)/, "$1sources");
     this.#snapshotUrl = options.snapshotUrl ?? beside;
     if ((options.snapshotFirst || options.onSnapshot) && this.#snapshotUrl === url) {
@@ -1004,14 +1011,16 @@ class Answer {
     this.#options = options;
     this.#world = world;
     this.#number = String(cursor);
-    this.#url = `${url}/${encodeURIComponent(messageId)}`;
+    const at = `/${encodeURIComponent(messageId)}`;
+    const inPath = (path) => String(url).replace(/\/?(?=[?#]|$)/, path);
+    this.#url = inPath(at);
     const parts = {
       position: this.#number,
       take: (record) => this.#take(record),
       isOver: () => this.#isOver(),
       levelMs: ANSWER_LEVEL_MS,
     };
-    this.connection = new Connection(`${this.#url}/events`, options, world, parts);
+    this.connection = new Connection(inPath(`${at}/events`), options, world, parts);
   }
 
   async #take({ id, event }) {
@@ -1040,11 +1049,11 @@ class Answer {
  * @returns {{cursor: string, close: () => void}}
  * @throws {TypeError} the state may be asked for, and it is not known where
  */
-export function connect(options, world = browser()) {
+export function connect(options = {}, world = browser()) {
   const stream = new UserStream(options, world);
   stream.run().catch((error) => {
     if (error instanceof StreamStopped) return; // onState has said it
-    stream.close({ reason: "failed", message: String(error?.message ?? error) });
+    stream.close(failed(error));
     world.report(error);
   });
   return {
@@ -1060,10 +1069,10 @@ export function connect(options, world = browser()) {
  * eventstream.d.ts has the options.
  * @returns {Promise<object>} the event that ended it
  * @throws {StreamStopped} it is not there or not yours, or nobody is signed in
- * @throws {TypeError} the id is empty, or dots
+ * @throws {TypeError} the id is empty, or dots; or no request can be made of the url and the token
  * @throws the signal's reason, where that was aborted
  */
-export async function resumeMessage(messageId, options, world = browser()) {
+export async function resumeMessage(messageId, options = {}, world = browser()) {
   const { signal } = options;
   const answer = new Answer(messageId, options, world);
   const close = () => answer.connection.close();
@@ -1071,6 +1080,9 @@ export async function resumeMessage(messageId, options, world = browser()) {
   signal?.addEventListener("abort", close);
   try {
     await answer.connection.run();
+  } catch (error) {
+    answer.connection.close(failed(error)); // a StreamStopped has been said
+    throw error;
   } finally {
     signal?.removeEventListener("abort", close);
   }
