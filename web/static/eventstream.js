@@ -101,9 +101,7 @@ export class StreamStopped extends Error {
 
   constructor(reason, { status = 0, code = "", message = "" } = {}) {
     super(message || reason);
-    this.reason = reason;
-    this.status = status;
-    this.code = code;
+    Object.assign(this, { reason, status, code });
   }
 }
 
@@ -235,8 +233,7 @@ class Connection {
       if (!(error instanceof StreamStopped)) throw error;
       if (this.#closed) return;
       const { reason, status, code, message } = error;
-      this.say("stopped", { reason, status, code, message });
-      this.#closed = true;
+      this.close({ reason, status, code, message });
       throw error;
     } finally {
       window?.removeEventListener("online", online);
