@@ -159,7 +159,12 @@ test("an address may be a URL and have a query, which stays at its end", async (
 });
 
 test("options are not needed", async () => {
-  assert.deepEqual(await resumeMessage(ID, undefined, new World(stream(part(0, END)))), END);
+  for (const options of [undefined, { url: null, cursor: null }]) {
+    const world = new World(stream(part(0, END)));
+    assert.deepEqual(await resumeMessage(ID, options, world), END);
+    const [{ url, headers }] = world.requests;
+    assert.deepEqual([url, headers["Last-Event-ID"]], [`/api/messages/${ID}/events`, undefined]);
+  }
 });
 
 test("a token that no header can hold rejects, and the stop is said", async (context) => {

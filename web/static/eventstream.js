@@ -1002,14 +1002,14 @@ class Answer {
   #url;
 
   constructor(messageId, options, world) {
-    const { url = "/api/messages", cursor = "" } = options;
     // Dots would lead out of the path: no encoding hides them.
     if (/^\.{0,2}$/.test(messageId ?? "")) throw new TypeError(`no message id: "${messageId}"`);
     this.#options = options;
     this.#world = world;
-    this.#number = String(cursor);
+    this.#number = String(options.cursor ?? "");
     const at = `/${encodeURIComponent(messageId)}`;
-    const inPath = (path) => String(url).replace(/\/?(?=[?#]|$)/, path);
+    const url = String(options.url ?? "/api/messages");
+    const inPath = (path) => url.replace(/\/?(?=[?#]|$)/, path);
     this.#url = inPath(at);
     const parts = {
       position: this.#number,
