@@ -12,6 +12,14 @@ from tests.browser.scripted_server import RUN, SOURCE, Json, ScriptedServer, eve
 pytestmark = pytest.mark.browser
 
 FUTURE_MS = 32_503_680_000_000  # the year 3000: no event of before
+ANSWER_STATES = """async (options) => {
+    const { resumeMessage } = await import("/static/eventstream.js");
+    const states = [];
+    const onState = (state) => void states.push(state);
+    const ending = await resumeMessage("id", { ...options, onState }).catch((error) => error);
+    if (!(ending instanceof TypeError)) throw ending;
+    return states;
+}"""
 PARSING: Json = {"stage": "parse", "total": 20, "unit": "files"}
 
 
@@ -244,3 +252,14 @@ def test_a_refused_action_says_the_servers_sentence_until_something_changes(
 def choose(page: Page) -> None:
     content: FilePayload = {"name": "report.md", "mimeType": "text/markdown", "buffer": b"# Report"}
     page.set_input_files("#files", content)
+
+
+@pytest.mark.parametrize("wrong", [{"token": "€"}, {"token": "a\nb"}, {"url": "http://["}])
+def test_what_no_request_can_be_made_of_stops_at_once_with_its_fault(
+    page: Page, server: ScriptedServer, wrong: Json
+) -> None:
+    server.open()
+    said = page.evaluate(ANSWER_STATES, wrong)
+    assert [state["state"] for state in said] == ["connecting", "stopped"]
+    assert said[-1]["reason"] == "failed"
+    assert "'Request'" in said[-1]["message"]

@@ -323,6 +323,52 @@ test("a token that can't be had now is asked for again later", async () => {
   assert.deepEqual(seen, ["5-0"]);
 });
 
+const hanging = () => new Promise(() => {});
+
+for (const snapshotFirst of [false, true]) {
+  test(`a token function that hangs counts as none, snapshotFirst: ${snapshotFirst}`, async () => {
+    const state = json({ success: true, cursor: "4-0", sources: [] });
+    const world = new World(...(snapshotFirst ? [state] : []), stream(frame("5-0")));
+    let asked = 0;
+    const token = () => (asked++ ? "good" : hanging());
+    const { seen, last } = watch(world, { token, snapshotFirst, keepaliveMs: 1000 });
+    await world.advance(2999);
+    assert.deepEqual([last().state, asked], ["connecting", 1]);
+    await world.advance(1);
+    assert.deepEqual([last().state, last().reason], ["waiting", "no_token"]);
+    assert.equal(last().message, "no answer");
+    await world.advance(1000);
+    assert.deepEqual(seen, ["5-0"]);
+  });
+}
+
+test("a token function that hangs is asked again when the network or the user is back", async () => {
+  const world = new World(stream(frame("5-0")));
+  let asked = 0;
+  const token = () => (asked++ < 2 ? hanging() : "good");
+  const { seen } = watch(world, { token, keepaliveMs: 1000 });
+  await world.advance(1);
+  world.window.dispatchEvent(new Event("online"));
+  await world.advance(0);
+  assert.equal(asked, 2);
+  world.sleep(3001);
+  world.document.dispatchEvent(new Event("visibilitychange"));
+  await world.advance(0);
+  assert.equal(asked, 3);
+  assert.deepEqual(seen, ["5-0"]);
+});
+
+test("a client that is closed waits for no token", async () => {
+  const world = new World();
+  const { client, last } = watch(world, { token: hanging });
+  await settle();
+  client.close();
+  await world.advance(120_000);
+  assert.equal(last().reason, "closed");
+  assert.equal(world.timers, 0);
+  assert.equal(world.requests.length, 0);
+});
+
 test("another refusal stops the stream, with its reason", async () => {
   const world = new World(json({ error: "unknown_host", message: "Not here." }, 403));
   const { last } = watch(world);
@@ -465,6 +511,62 @@ test("after a reset no state of before hides what comes", async () => {
   await settle();
   assert.deepEqual(types, ["backlog.truncated", "source.ingest.queued"]);
 });
+
+for (const wrong of [
+  { url: "http://" },
+  { url: "http://a.test/feed", token: "a\nb" },
+  { url: "http://a.test/feed", token: () => "€" },
+]) {
+  test(`what no request can be made of is not tried again: ${JSON.stringify(wrong)}`, async (context) => {
+    const fetch = async () => Promise.reject(new TypeError("fetch failed"));
+    context.mock.method(globalThis, "fetch", fetch);
+    const reported = new Promise((report) => (globalThis.reportError = report));
+    const state = await new Promise((say) => {
+      const onState = (told) => told.state !== "connecting" && say(told);
+      const client = connect({ ...wrong, onState });
+      context.after(() => client.close());
+    });
+    assert.deepEqual([state.state, state.reason], ["stopped", "failed"]);
+    assert.equal(state.message, (await reported).message);
+  });
+}
+
+test("options are not needed, and may be a URL and a number", async () => {
+  const world = new World(openStream().response, openStream().response);
+  connect(undefined, world);
+  await settle();
+  const client = connect({ url: new URL("https://a.test/api/events"), cursor: 0 }, world);
+  await settle();
+  assert.deepEqual(world.requests.map(({ url }) => url), ["/api/events", "https://a.test/api/events"]);
+  assert.deepEqual(cursors(world), [undefined, "0-0"]);
+  assert.equal(client.cursor, "0-0");
+});
+
+test("the state lies beside the stream, whose query goes with it", async () => {
+  for (const [url, state] of [
+    ["/api/events?tenant=a", "/api/sources?tenant=a"],
+    ["https://a.test/events/api/events", "https://a.test/events/api/sources"],
+    ["events", "sources"],
+  ]) {
+    const world = new World();
+    watch(world, { url, snapshotFirst: true });
+    await settle();
+    assert.equal(world.requests[0].url, state);
+  }
+});
+
+for (const url of ["/api/events#x", "/feed", "/api/events/", "/my-events", "/feed?of=events"]) {
+  test(`where the state lies has to be said of ${url}, if it may be asked for`, async () => {
+    const refused = { name: "TypeError", message: /snapshotUrl/ };
+    const onSnapshot = () => {};
+    for (const asks of [{ snapshotFirst: true }, { onSnapshot }]) {
+      const world = new World();
+      assert.throws(() => connect({ url, ...asks }, world), refused);
+      connect({ url, ...asks, snapshotUrl: "/state" }, world).close();
+    }
+    connect({ url }, new World()).close();
+  });
+}
 
 test("a client that is closed says so once and asks no more", async () => {
   const world = new World(openStream().response);

@@ -114,6 +114,16 @@ test("a refusal for now is waited for", async () => {
   assert.deepEqual(await page.over, END);
 });
 
+test("a token function that hangs counts as none", async () => {
+  const world = new World(stream(part(0, END)));
+  let asked = 0;
+  const token = () => (asked++ ? "good" : new Promise(() => {}));
+  const page = read(world, { token, keepaliveMs: 1000 });
+  await world.advance(4000);
+  assert.ok(page.states.some(({ reason }) => reason === "no_token"));
+  assert.deepEqual(await page.over, END);
+});
+
 test("a signal ends the watching, with its reason", async () => {
   const open = openStream();
   const world = new World(open.response);
@@ -126,6 +136,48 @@ test("a signal ends the watching, with its reason", async () => {
   assert.ok(world.requests[0].signal.aborted);
   assert.equal(world.timers, 0);
   assert.equal(page.text, "a");
+});
+
+for (const id of ["", ".", "..", null, undefined]) {
+  test(`${JSON.stringify(id)} is refused as an id, since it would lead to another address`, async () => {
+    const world = new World(json({}, 404));
+    const refused = { name: "TypeError", message: /message id/ };
+    await assert.rejects(resumeMessage(id, {}, world), refused);
+    assert.equal(world.requests.length, 0);
+  });
+}
+
+test("an address may be a URL and have a query, which stays at its end", async () => {
+  for (const url of ["https://a.test/m?tenant=a", new URL("https://a.test/m/?tenant=a")]) {
+    const standing = json({ success: true, status: "finished", cursor: "" });
+    const world = new World(stream(""), standing);
+    await read(world, { url }).over;
+    const asked = world.requests.map((request) => request.url);
+    const [events, state] = [`https://a.test/m/${ID}/events?tenant=a`, `https://a.test/m/${ID}?tenant=a`];
+    assert.deepEqual(asked, [events, state]);
+  }
+});
+
+test("options are not needed", async () => {
+  for (const options of [undefined, { url: null, cursor: null }]) {
+    const world = new World(stream(part(0, END)));
+    assert.deepEqual(await resumeMessage(ID, options, world), END);
+    const [{ url, headers }] = world.requests;
+    assert.deepEqual([url, headers["Last-Event-ID"]], [`/api/messages/${ID}/events`, undefined]);
+  }
+});
+
+test("a token that no header can hold rejects, and the stop is said", async (context) => {
+  const fetch = async () => Promise.reject(new TypeError("fetch failed"));
+  context.mock.method(globalThis, "fetch", fetch);
+  const states = [];
+  const onState = (state) => void states.push(state);
+  const url = "http://a.test/m";
+  const over = resumeMessage(ID, { url, token: "€", onState, signal: AbortSignal.timeout(1000) });
+  await assert.rejects(over, TypeError);
+  const { state, reason, message } = states.at(-1);
+  assert.deepEqual([state, reason], ["stopped", "failed"]);
+  assert.ok(message);
 });
 
 test("a signal that is aborted before opens nothing", async () => {

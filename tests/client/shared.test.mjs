@@ -356,6 +356,27 @@ test("a leader that has no token gives way, and alone it asks with growing patie
   }
 });
 
+test("a leader whose token function hangs gives way, before it is taken for silent", async () => {
+  const browser = new Browser();
+  const stuck = await open(browser, { token: () => new Promise(() => {}) });
+  const [other] = await openAll(browser, 1);
+  await browser.advance(45_000);
+  await browser.advance(2000);
+  const ids = await publish(browser, 1);
+  assert.ok(stuck.states.some(({ reason }) => reason === "no_token"));
+  for (const { seen } of [stuck, other]) assert.deepEqual(seen, ids);
+});
+
+test("a leader whose token no header can hold stops alone, and another leads", async () => {
+  const browser = new Browser();
+  const wrong = await open(browser, { token: "€" });
+  const [other] = await openAll(browser, 1);
+  await browser.advance(1000);
+  const ids = await publish(browser, 1);
+  assert.deepEqual([wrong.states.at(-1).reason, wrong.seen], ["failed", []]);
+  assert.deepEqual(other.seen, ids);
+});
+
 test("a tab that becomes visible has the leader's waiting connection try at once", async () => {
   const browser = new Browser();
   const pages = await openAll(browser, 2);

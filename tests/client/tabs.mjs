@@ -215,7 +215,14 @@ class Tab {
   };
   clearTimeout = (timer) => this.timers.delete(timer);
   channel = () => this.browser.join(this);
-  fetch = async (url, options) => this.browser.journal.respond(url, options, this);
+  fetch = (url, options) => {
+    new Headers(options.headers); // throws, as the client's own does
+    return this.#respond(url, options);
+  };
+
+  async #respond(url, options) {
+    return this.browser.journal.respond(url, options, this);
+  }
 
   kill() {
     this.isAlive = false;

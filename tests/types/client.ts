@@ -93,6 +93,11 @@ const both: [ConnectOptions, ResumeOptions] = [shared, shared];
 const state: Snapshot = { success: true, user_id: "alice", cursor: "0-0", sources: [] };
 export { both, state, tokens, watch };
 
+connect();
+connect({ url: new URL("https://a.test/feed"), snapshotUrl: new URL("https://a.test/state"), cursor: 0 });
+resumeMessage("id");
+resumeMessage("id", { url: new URL("https://a.test/messages") });
+
 // What is wrong is said to be.
 // @ts-expect-error the types' own
 export type { Unsaid } from "../../web/static/eventstream.js";

@@ -98,7 +98,10 @@ type TokenValue = string | null | Promise<string | null>;
 
 /** What both streams take. */
 export interface StreamOptions {
-  /** Sent as Bearer. A function is asked at each request, with `refused` after a 401, once. */
+  /**
+   * Sent as Bearer. A function is asked at each request, with `refused` after a 401, once; and again
+   * later where it fails, or has not answered within three keepalives.
+   */
   token?: Token;
   /** Of fetch, for cookies: `same-origin`, unless said otherwise. */
   credentials?: RequestCredentials;
@@ -109,15 +112,18 @@ export interface StreamOptions {
 
 export interface ConnectOptions extends StreamOptions {
   /** `/api/events`, unless said otherwise. */
-  url?: string;
-  /** Where the state is fetched; next to `url`, unless said otherwise. */
-  snapshotUrl?: string;
+  url?: string | URL;
+  /**
+   * Where the state is fetched: `sources` beside a `url` whose path ends in `events`. Of any other it is
+   * needed where the state may be asked for, by `snapshotFirst` or for `onSnapshot`.
+   */
+  snapshotUrl?: string | URL;
   /** Whose cursor is kept in localStorage. Without it none is kept. */
   user?: string;
   /** One connection for all of the user's tabs: true, where it is known who the user is. */
   share?: boolean;
-  /** Where to go on from, in place of the kept cursor. */
-  cursor?: string;
+  /** Where to go on from, in place of the kept cursor; 0 is before the first event. */
+  cursor?: string | number;
   /** Fetches the state before it watches, and goes on from there where it has no cursor. */
   snapshotFirst?: boolean;
   /** Gets each event once. The cursor moves when it has run, or its promise is settled. */
@@ -133,8 +139,8 @@ export interface UserStream {
 }
 
 export interface ResumeOptions extends StreamOptions {
-  /** `/api/messages`, unless said otherwise. */
-  url?: string;
+  /** `/api/messages`, unless said otherwise; a query stays at the end. */
+  url?: string | URL;
   /** The number of the last event that was handled; without it all are sent. */
   cursor?: string | number;
   signal?: AbortSignal;
@@ -163,10 +169,13 @@ export class EventStreamParser {
 /** Whether an id, of either stream, lies after a cursor. */
 export function isAfter(id: string, cursor: string): boolean;
 
-/** Watches a user's events until it is closed. */
-export function connect(options: ConnectOptions): UserStream;
+/** Watches a user's events until it is closed. Throws a TypeError where `snapshotUrl` is needed. */
+export function connect(options?: ConnectOptions): UserStream;
 
-/** Watches an answer; resolves with its last event, rejects with StreamStopped or the signal's reason. */
-export function resumeMessage(messageId: string, options: ResumeOptions): Promise<AnswerEvent>;
+/**
+ * Watches an answer; resolves with its last event. Rejects with StreamStopped or the signal's reason, or
+ * with a TypeError where no request can be made of the id, the url or the token.
+ */
+export function resumeMessage(messageId: string, options?: ResumeOptions): Promise<AnswerEvent>;
 
 export {}; // else what is not exported would be, too

@@ -101,9 +101,7 @@ export class StreamStopped extends Error {
 
   constructor(reason, { status = 0, code = "", message = "" } = {}) {
     super(message || reason);
-    this.reason = reason;
-    this.status = status;
-    this.code = code;
+    Object.assign(this, { reason, status, code });
   }
 }
 
@@ -135,7 +133,10 @@ async function refusal(response, now) {
 
 /** What the browser gives; tests hand in their own. */
 const browser = () => ({
-  fetch: (url, options) => fetch(url, options),
+  fetch(url, options) {
+    new Request(url, options); // throws at once what fetch would be tried with in vain
+    return fetch(url, options);
+  },
   now: () => Date.now(),
   random: () => Math.random(),
   setTimeout: (wake, ms) => setTimeout(wake, ms),
@@ -147,6 +148,9 @@ const browser = () => ({
   locks: globalThis.navigator?.locks, // over HTTPS and on localhost only
   channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
 });
+
+/** What a stop says of an error that is none of the network's. */
+const failed = (error) => ({ reason: "failed", message: String(error?.message ?? error) });
 
 /** Runs a function of the page's own: its fault is reported, and stops no stream. */
 async function call(world, callback, ...values) {
@@ -229,8 +233,7 @@ class Connection {
       if (!(error instanceof StreamStopped)) throw error;
       if (this.#closed) return;
       const { reason, status, code, message } = error;
-      this.say("stopped", { reason, status, code, message });
-      this.#closed = true;
+      this.close({ reason, status, code, message });
       throw error;
     } finally {
       window?.removeEventListener("online", online);
@@ -287,12 +290,10 @@ class Connection {
     }
   }
 
-  async #askToken(token, refused) {
-    try {
-      return await token({ refused });
-    } catch (error) {
-      throw new Interruption("no_token", { message: String(error?.message ?? error) });
-    }
+  /** A function that hangs has none, as one that fails. */
+  #askToken(token, refused) {
+    const given = new Promise((give) => give(token({ refused })));
+    return this.#heard(given, "no_token", "no_token");
   }
 
   /** One attempt. Returns what to wait for before the next, or nothing where it was the last. */
@@ -351,13 +352,14 @@ class Connection {
   }
 
   /** Waits for the network, but not for ever: a half-open socket looks healthy and says nothing. */
-  async #heard(promise) {
+  async #heard(promise, broken = "unreachable", silent = "silent") {
     const { setTimeout, clearTimeout, now } = this.#world;
     const { signal } = this.#attempt;
     this.#heardAt = now();
     let timer, cut;
     const silence = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Interruption("silent")), this.#idleMs);
+      const give = () => reject(new Interruption(silent, { message: "no answer" }));
+      timer = setTimeout(give, this.#idleMs);
       cut = () => reject(signal.reason);
       signal.addEventListener("abort", cut);
       if (signal.aborted) cut();
@@ -366,7 +368,7 @@ class Connection {
       return await Promise.race([promise, silence]);
     } catch (error) {
       if (error instanceof Interruption) throw error;
-      throw new Interruption("unreachable", { message: error.message });
+      throw new Interruption(broken, { message: failed(error).message });
     } finally {
       this.#heardAt = 0;
       clearTimeout(timer);
@@ -678,11 +680,10 @@ class SharedStream {
       heard: () => this.#post(),
     });
     this.#leading = connection;
-    const over = new Promise((end) => signal.addEventListener("abort", end));
+    signal.addEventListener("abort", () => connection.end());
     try {
-      await Promise.race([connection.run(), over]); // a token function may hang
+      await connection.run();
     } finally {
-      connection.end();
       if (this.#leading === connection) this.#leading = null;
     }
   }
@@ -881,14 +882,19 @@ class UserStream {
   #stated = ""; // the cursor of the last snapshot
 
   constructor(options, world) {
-    const { url = "/api/events", user, cursor } = options;
+    const { user, cursor } = options;
+    const url = String(options.url ?? "/api/events");
     this.#options = options;
     this.#world = world;
     this.#url = url;
     this.#user = user;
     this.#kept = new KeptCursor(url, user, world);
-    this.#cursor = cursor ?? this.#kept.read();
-    this.#snapshotUrl = options.snapshotUrl ?? url.replace(/events(?=$|\?)/, "sources");
+    this.#cursor = String(cursor ?? this.#kept.read()).replace(/^\d+$/, "$&-0");
+    const beside = url.replace(/^([^?#]*\/)?events(?=\?|$)/, "$1sources");
+    this.#snapshotUrl = options.snapshotUrl ?? beside;
+    if ((options.snapshotFirst || options.onSnapshot) && this.#snapshotUrl === url) {
+      throw new TypeError(`snapshotUrl is needed for ${url}`);
+    }
     const parts = { position: this.#cursor, take: (record) => this.#take(record) };
     this.#connection = new Connection(url, options, world, parts);
   }
@@ -996,18 +1002,22 @@ class Answer {
   #url;
 
   constructor(messageId, options, world) {
-    const { url = "/api/messages", cursor = "" } = options;
+    // Dots would lead out of the path: no encoding hides them.
+    if (/^\.{0,2}$/.test(messageId ?? "")) throw new TypeError(`no message id: "${messageId}"`);
     this.#options = options;
     this.#world = world;
-    this.#number = String(cursor);
-    this.#url = `${url}/${encodeURIComponent(messageId)}`;
+    this.#number = String(options.cursor ?? "");
+    const at = `/${encodeURIComponent(messageId)}`;
+    const url = String(options.url ?? "/api/messages");
+    const inPath = (path) => url.replace(/\/?(?=[?#]|$)/, path);
+    this.#url = inPath(at);
     const parts = {
       position: this.#number,
       take: (record) => this.#take(record),
       isOver: () => this.#isOver(),
       levelMs: ANSWER_LEVEL_MS,
     };
-    this.connection = new Connection(`${this.#url}/events`, options, world, parts);
+    this.connection = new Connection(inPath(`${at}/events`), options, world, parts);
   }
 
   async #take({ id, event }) {
@@ -1034,12 +1044,13 @@ class Answer {
  * Watches a user's events for as long as the page lives, or until it is closed.
  * eventstream.d.ts has the options and the states.
  * @returns {{cursor: string, close: () => void}}
+ * @throws {TypeError} the state may be asked for, and it is not known where
  */
-export function connect(options, world = browser()) {
+export function connect(options = {}, world = browser()) {
   const stream = new UserStream(options, world);
   stream.run().catch((error) => {
     if (error instanceof StreamStopped) return; // onState has said it
-    stream.close({ reason: "failed", message: String(error?.message ?? error) });
+    stream.close(failed(error));
     world.report(error);
   });
   return {
@@ -1055,9 +1066,10 @@ export function connect(options, world = browser()) {
  * eventstream.d.ts has the options.
  * @returns {Promise<object>} the event that ended it
  * @throws {StreamStopped} it is not there or not yours, or nobody is signed in
+ * @throws {TypeError} the id is empty, or dots; or no request can be made of the url and the token
  * @throws the signal's reason, where that was aborted
  */
-export async function resumeMessage(messageId, options, world = browser()) {
+export async function resumeMessage(messageId, options = {}, world = browser()) {
   const { signal } = options;
   const answer = new Answer(messageId, options, world);
   const close = () => answer.connection.close();
@@ -1065,6 +1077,9 @@ export async function resumeMessage(messageId, options, world = browser()) {
   signal?.addEventListener("abort", close);
   try {
     await answer.connection.run();
+  } catch (error) {
+    answer.connection.close(failed(error)); // a StreamStopped has been said
+    throw error;
   } finally {
     signal?.removeEventListener("abort", close);
   }
