@@ -24,6 +24,16 @@ RESERVED = frozenset({"run_id", "name", "attempt", "percent", "seconds", "error"
 _ROOM_FOR_THE_REST_BYTES = 4096
 
 
+def known_number(value: object) -> int | float | None:
+    """The value, if it is a number that a float can hold; anything may come out of a task."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return value if isfinite(value) else None
+    except OverflowError:  # an int may be of any size
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An error as its user sees it: a code, a sentence, and whether trying again may help."""
@@ -50,7 +60,7 @@ class Report:
     done: int = 0
     total: int | None = None
     unit: str | None = None
-    parts: int | None = None
+    parts: float | None = None
     complete: bool = False
     weight: float = 1
     note: str | None = None
@@ -58,13 +68,15 @@ class Report:
     def values(self) -> list[str]:
         """The eight values of a progress report, as the step takes them: text as JSON.
 
-        A number that is none, or not finite, counts as unknown; `done` stays within 0 and `total`.
+        A number that is none, not finite, or too large for a float, counts as unknown; `done` stays
+        within 0 and `total`.
         """
-        total, done = _number(self.total), _number(self.done) or 0
+        total, done = known_number(self.total), known_number(self.done) or 0
         done = max(0, done if total is None else min(done, total))
-        texts = ["" if n is None else to_json(n) for n in (self.parts, done, total)]
+        numbers = (known_number(self.parts), done, total)
+        texts = ["" if n is None else to_json(n) for n in numbers]
         unit = self.unit and str(self.unit)[:LONGEST_TEXT]
-        weight = _number(self.weight) or 1
+        weight = known_number(self.weight) or 1
         return [
             to_json(str(self.stage)[:LONGEST_TEXT]) if self.stage else "",
             *texts,
@@ -305,13 +317,6 @@ def _text(value: Any) -> str:
         case ErrorInfo():
             return value.to_json()
     return str(value)
-
-
-def _number(value: object) -> int | float | None:
-    """The value, if it is a finite number; anything may come out of a task."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        return None
-    return value
 
 
 def _members(mapping: Mapping[str, Any]) -> str:

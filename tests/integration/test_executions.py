@@ -21,6 +21,7 @@ from worker import execution as executions
 from worker.execution import Execution, enter
 from worker.heartbeat import Heartbeat
 from worker.ingest import Cancelled, cancelled, note, progress, stage, track
+from worker.outcomes import succeed
 
 USER, SOURCE = "alice", "source-1"
 DEADLINE_SECONDS = 10.0
@@ -156,13 +157,53 @@ def test_a_stage_that_the_option_lists_has_the_options_weight(bench: Bench) -> N
     assert bench.shown()["percent"] == 25
 
 
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "heavy", None, True])
+@pytest.mark.parametrize(
+    "weight", [0, -1, float("nan"), float("inf"), "heavy", None, True, 10**400]
+)
 def test_an_odd_weight_counts_as_one(bench: Bench, weight: Any) -> None:
     with stage("odd", weight):
         with stage("other"):
             pass
         bench.send()
         assert bench.shown()["percent"] == 50
+
+
+def test_numbers_too_large_for_a_float_keep_no_run_from_its_end(bench: Bench) -> None:
+    progress(10**400, 3)
+    with stage("all", parts=10**400):
+        progress(1, 10**400)
+        bench.send()
+    for _ in track(range(10**400)):
+        break
+    succeed(bench.execution, None)
+    assert bench.kinds()[-1] == "completed"
+    for event in bench.events():
+        if event["type"].endswith("progress"):
+            IngestProgress.model_validate(event["payload"])
+
+
+def test_items_whose_length_is_not_to_be_had_are_counted(bench: Bench) -> None:
+    class Lazy:
+        def __len__(self) -> int:
+            raise TypeError
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+    assert list(track(Lazy())) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_stage_without_a_name_is_the_one_that_has_none(bench: Bench, name: Any) -> None:
+    with stage(name):
+        assert bench.shown()["stage"] == "work"
+
+
+def test_a_note_of_nothing_is_none(bench: Bench) -> None:
+    note("Reading")
+    note(None)  # type: ignore[arg-type]
+    bench.send()
+    assert bench.shown()["note"] is None
 
 
 def test_a_stage_that_is_entered_again_is_the_one_that_is_shown(bench: Bench) -> None:
