@@ -7,7 +7,7 @@ heartbeat sends what changed, at most four times a second. Entering a stage does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -68,8 +68,11 @@ def stage(
 
 def track(
     iterable: Iterable[T], *, total: int | None = None, unit: str | None = None
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yields the items and counts them, for the bar of the stage that it runs in.
+
+    Until it ends or is closed, what else is counted in that stage is taken to be within it. A
+    loop that is left ends it, unless something else refers to it.
 
     Args:
         iterable: what to go through.

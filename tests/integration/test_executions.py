@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -221,6 +221,44 @@ def test_track_stops_when_the_run_is_over(bench: Bench) -> None:
                 runs.end(bench.ref)
                 bench.send()
     assert list(items) == [4, 5, 6, 7, 8, 9]  # none was taken that nobody got
+
+
+def leave(items: Iterable[int]) -> None:
+    """Leaves a loop at its third item."""
+    for item in items:
+        if item == 2:
+            break
+
+
+def counted(bench: Bench) -> tuple[int, int | None]:
+    report = bench.execution._counters["work"].report()
+    return report.done, report.total
+
+
+def test_a_track_that_was_left_makes_room_for_the_next(bench: Bench) -> None:
+    leave(track(range(10)))
+    assert counted(bench) == (2, 10)
+    leave(track(range(4)))
+    assert counted(bench) == (2, 4)
+
+
+def test_a_track_that_was_left_and_still_has_a_name_is_the_bar_until_it_is_closed(
+    bench: Bench,
+) -> None:
+    pages = track(range(10))
+    leave(pages)
+    leave(track(range(4)))
+    assert counted(bench) == (2, 10)
+    pages.close()
+    leave(track(range(4)))
+    assert counted(bench) == (2, 4)
+
+
+def test_of_tracks_within_each_other_the_outer_one_is_the_bar(bench: Bench) -> None:
+    for _ in track(range(3)):
+        leave(track(range(7)))
+        progress(5, 9)
+    assert counted(bench) == (3, 3)
 
 
 def test_a_stage_is_not_entered_when_the_run_is_over(bench: Bench) -> None:
