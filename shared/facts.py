@@ -6,13 +6,12 @@ Text that ends in an event is given to the step as JSON; Lua splices it and neve
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, ClassVar
 
 from shared.encoding import to_json
-from shared.errors import EventRefused
 from shared.payloads import LONGEST_TEXT
 from shared.settings import get_settings
 from shared.steps import Priority
@@ -322,22 +321,32 @@ def _text(value: Any) -> str:
 def _members(mapping: Mapping[str, Any]) -> str:
     """A mapping as JSON members with a leading comma.
 
-    What has no JSON form, or would make the event too large, is left out and logged: the end of
-    a run is worth more than what it says besides.
+    What can't be read, has no JSON form, or would make the event too large, is left out and logged:
+    the end of a run is worth more than what it says besides.
     """
     left = get_settings().event_max_bytes - _ROOM_FOR_THE_REST_BYTES
     members = []
-    for name, value in mapping.items():
-        if str(name) in RESERVED:
-            continue
-        try:
-            member = f"{to_json(str(name))}:{to_json(value)}"
-        except EventRefused as error:
-            log.error("%r is left out of an event: %s", name, error)
-            continue
-        left -= len(member) + 1
+    for name, value in _items(mapping):
+        member = "" if name in RESERVED else _member(name, value)
+        left -= len(member)
         if left < 0:
             log.error("%r and what follows is left out of an event: too large", name)
             break
-        members.append("," + member)
+        members.append(member)
     return "".join(members)
+
+
+def _items(mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    try:
+        for name, value in mapping.items():
+            yield str(name), value
+    except Exception as error:  # a mapping is a task's own code
+        log.error("what can't be read of a mapping is left out of an event: %r", error)
+
+
+def _member(name: str, value: object) -> str:
+    try:
+        return f",{to_json(name)}:{to_json(value)}"
+    except Exception as error:  # so is what it holds
+        log.error("%r is left out of an event: %r", name, error)
+        return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import UserDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -191,6 +192,40 @@ def test_items_whose_length_is_not_to_be_had_are_counted(bench: Bench) -> None:
             return iter(range(3))
 
     assert list(track(Lazy())) == [0, 1, 2]
+
+
+class Unreadable(UserDict[str, Any]):
+    """Breaks when its second item is read."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield next(super().__iter__())
+        raise RuntimeError
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Unreadable(files=3, pages=4),
+        {"files": 3, "pages": {"of": Unreadable(a=1)}},
+        {"files": 3, Unspeakable(): 4},
+        {"files": 3, "pages": {Unspeakable()}},
+        {"files": 3, "pages": {Unspeakable(), Unspeakable()}},
+    ],
+)
+def test_what_can_not_be_read_of_a_result_is_left_out(
+    bench: Bench, result: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    succeed(bench.execution, result)
+    assert bench.kinds()[-1] == "completed"
+    payload = bench.events()[-1]["payload"]
+    assert payload["files"] == 3
+    assert "pages" not in payload
+    assert "left out" in caplog.text
 
 
 @pytest.mark.parametrize("name", [None, ""])
