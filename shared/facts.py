@@ -6,13 +6,12 @@ Text that ends in an event is given to the step as JSON; Lua splices it and neve
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from typing import Any, ClassVar
 
 from shared.encoding import to_json
-from shared.errors import EventRefused
 from shared.payloads import LONGEST_TEXT
 from shared.settings import get_settings
 from shared.steps import Priority
@@ -22,6 +21,16 @@ log = logging.getLogger(__name__)
 # What the step itself puts into a payload; a task's result may not replace it.
 RESERVED = frozenset({"run_id", "name", "attempt", "percent", "seconds", "error", "reason"})
 _ROOM_FOR_THE_REST_BYTES = 4096
+
+
+def known_number(value: object) -> int | float | None:
+    """The value, if it is a number that a float can hold; anything may come out of a task."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return value if isfinite(value) else None
+    except OverflowError:  # an int may be of any size
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Report:
     done: int = 0
     total: int | None = None
     unit: str | None = None
-    parts: int | None = None
+    parts: float | None = None
     complete: bool = False
     weight: float = 1
     note: str | None = None
@@ -58,13 +67,15 @@ class Report:
     def values(self) -> list[str]:
         """The eight values of a progress report, as the step takes them: text as JSON.
 
-        A number that is none, or not finite, counts as unknown; `done` stays within 0 and `total`.
+        A number that is none, not finite, or too large for a float, counts as unknown; `done` stays
+        within 0 and `total`.
         """
-        total, done = _number(self.total), _number(self.done) or 0
+        total, done = known_number(self.total), known_number(self.done) or 0
         done = max(0, done if total is None else min(done, total))
-        texts = ["" if n is None else to_json(n) for n in (self.parts, done, total)]
+        numbers = (known_number(self.parts), done, total)
+        texts = ["" if n is None else to_json(n) for n in numbers]
         unit = self.unit and str(self.unit)[:LONGEST_TEXT]
-        weight = _number(self.weight) or 1
+        weight = known_number(self.weight) or 1
         return [
             to_json(str(self.stage)[:LONGEST_TEXT]) if self.stage else "",
             *texts,
@@ -307,32 +318,35 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _number(value: object) -> int | float | None:
-    """The value, if it is a finite number; anything may come out of a task."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        return None
-    return value
-
-
 def _members(mapping: Mapping[str, Any]) -> str:
     """A mapping as JSON members with a leading comma.
 
-    What has no JSON form, or would make the event too large, is left out and logged: the end of
-    a run is worth more than what it says besides.
+    What can't be read, has no JSON form, or would make the event too large, is left out and logged:
+    the end of a run is worth more than what it says besides.
     """
     left = get_settings().event_max_bytes - _ROOM_FOR_THE_REST_BYTES
     members = []
-    for name, value in mapping.items():
-        if str(name) in RESERVED:
-            continue
-        try:
-            member = f"{to_json(str(name))}:{to_json(value)}"
-        except EventRefused as error:
-            log.error("%r is left out of an event: %s", name, error)
-            continue
-        left -= len(member) + 1
+    for name, value in _items(mapping):
+        member = "" if name in RESERVED else _member(name, value)
+        left -= len(member)
         if left < 0:
             log.error("%r and what follows is left out of an event: too large", name)
             break
-        members.append("," + member)
+        members.append(member)
     return "".join(members)
+
+
+def _items(mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    try:
+        for name, value in mapping.items():
+            yield str(name), value
+    except Exception as error:  # a mapping is a task's own code
+        log.error("what can't be read of a mapping is left out of an event: %r", error)
+
+
+def _member(name: str, value: object) -> str:
+    try:
+        return f",{to_json(name)}:{to_json(value)}"
+    except Exception as error:  # so is what it holds
+        log.error("%r is left out of an event: %r", name, error)
+        return ""

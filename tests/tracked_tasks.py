@@ -61,6 +61,25 @@ def retry_once(self: Any, user_id: str, source_id: str) -> dict[str, int]:
     return {"retries": self.request.retries}
 
 
+@shared_task(base=Task, bind=True, name="tests.retry_within", ingest=INGEST, max_retries=3)
+def retry_within(self: Any, user_id: str, source_id: str, limit: int | None) -> None:
+    """Fails at its first attempt, and says for this call how many retries there may be."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0.2, max_retries=limit)
+
+
+@shared_task(
+    base=Task,
+    name="tests.retry_by_itself",
+    ingest=INGEST,
+    autoretry_for=(Unreadable,),
+    retry_kwargs={"max_retries": 1, "countdown": 0.2},
+)
+def retry_by_itself(user_id: str, source_id: str) -> None:
+    """Fails at every attempt."""
+    raise Unreadable
+
+
 @shared_task(base=Task, bind=True, name="tests.give_up", ingest=INGEST, max_retries=1)
 def give_up(self: Any, user_id: str, source_id: str) -> None:
     """Fails at every attempt."""

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from shared.facts import Fact, Progress, Report
+from shared.facts import Fact, Progress, Report, known_number
 from shared.runs import Outcome, RunRef, submit
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Counter:
     done: int = 0
     total: int | None = None
     unit: str | None = None
-    parts: int | None = None
+    parts: float | None = None
     weight: float = 1
     complete: bool = False
     tracking: bool = False  # a track() is counting here
@@ -70,9 +70,10 @@ class Execution:
 
     @contextmanager
     def stage(
-        self, name: str, weight: float, parts: int | None, unit: str | None
+        self, name: str, weight: float, parts: float | None, unit: str | None
     ) -> Iterator[None]:
         """Makes `name` the stage that is counted in, for the length of the block."""
+        parts = known_number(parts)
         outer, self._stage = self._stage, name or UNNAMED_STAGE
         counter = Counter(self._stage, unit=unit, parts=parts, weight=weight)
         self._counters[self._stage] = counter

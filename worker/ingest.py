@@ -7,7 +7,7 @@ heartbeat sends what changed, at most four times a second. Entering a stage does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -47,7 +47,7 @@ def stage(
     """Names the part of the run that the block does. Leaving it normally completes the stage.
 
     Args:
-        name: such as `parse`.
+        name: such as `parse`; an empty one is `work`, as where no stage is named.
         weight: its share of the bar beside the other stages'. What the `ingest` option says of a
             stage, or an earlier task of the run, goes before.
         parts: the number of other tasks that share this stage, where the block only sends them
@@ -61,15 +61,18 @@ def stage(
     if execution is None:
         yield
         return
-    with execution.stage(str(name), weight, parts, unit and str(unit)):
+    with execution.stage(_text(name), weight, parts, unit and str(unit)):
         _stop_if_unwanted(execution)
         yield
 
 
 def track(
     iterable: Iterable[T], *, total: int | None = None, unit: str | None = None
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yields the items and counts them, for the bar of the stage that it runs in.
+
+    Until it ends or is closed, what else is counted in that stage is taken to be within it. A
+    loop that is left ends it, unless something else refers to it.
 
     Args:
         iterable: what to go through.
@@ -84,7 +87,7 @@ def track(
         yield from iterable
         return
     if total is None and isinstance(iterable, Sized):
-        total = len(iterable)
+        total = _length(iterable)
     counter = execution.count(total, unit and str(unit))
     counter.tracking = True
     try:
@@ -113,7 +116,7 @@ def note(text: str) -> None:
     """
     execution = current()
     if execution is not None:
-        execution.note(str(text))
+        execution.note(_text(text))
 
 
 def cancelled() -> bool:
@@ -126,6 +129,18 @@ def cancelled() -> bool:
         return False
     execution.ask()
     return execution.unwanted
+
+
+def _text(value: object) -> str:
+    """What is shown of it; of None nothing, as a helper hands on what it was not given."""
+    return "" if value is None else str(value)
+
+
+def _length(items: Sized) -> int | None:
+    try:
+        return len(items)
+    except (TypeError, NotImplementedError, OverflowError):  # the items may be there all the same
+        return None
 
 
 def _stop_if_unwanted(execution: Execution) -> None:

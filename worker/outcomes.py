@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from traceback import walk_tb
 from typing import Any
 
+from celery import Task
 from celery.exceptions import Ignore, Reject
 
 from shared.encoding import to_iso
@@ -66,7 +68,7 @@ def retry(execution: Execution, task: Any, reason: Any) -> None:
 def retrying(task: Any, task_id: str, reason: Any, attempt: Mapping[str, Any]) -> Retrying:
     """What Celery's `Retry` says, as a fact; `attempt` has the `retries` and the `nesting`."""
     eta = _eta(getattr(reason, "when", None))
-    most = task.max_retries
+    most = _most_retries(task, reason)
     return Retrying(
         task=task_id,
         attempts=None if most is None else most + 1,
@@ -75,6 +77,19 @@ def retrying(task: Any, task_id: str, reason: Any, attempt: Mapping[str, Any]) -
         error=describe(getattr(reason, "exc", None) or reason)[0],
         **attempt,
     )
+
+
+def _most_retries(task: Any, reason: Any) -> int | None:
+    """The limit of the very call of `retry()`.
+
+    What Celery keeps of it on the task (`override_max_retries`) stays there for the tasks after it,
+    and those of other threads: only the frame that raised knows.
+    """
+    for frame, _ in walk_tb(getattr(reason, "__traceback__", None)):
+        if frame.f_code is Task.retry.__code__:
+            most: int | None = frame.f_locals.get("max_retries", task.max_retries)
+            return most
+    return task.max_retries  # type: ignore[no-any-return]
 
 
 def end_untold(execution: Execution, task: Any, state: str | None, retval: Any) -> None:

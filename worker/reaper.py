@@ -23,6 +23,7 @@ from shared.runs import TERMINAL, Outcome, RunRef, lapse, submit
 from shared.settings import get_settings
 from shared.steps import reachable_redis
 from worker.failures import describe
+from worker.logs import suffix
 from worker.message_reaper import MessageReaper
 from worker.results import Results
 
@@ -113,7 +114,7 @@ class Reaper:
         if not outcome.tasks:
             return outcome
         for task in outcome.tasks:
-            if self._tell(ref, task):
+            if self._is_told(ref, task):
                 break
         outcome = lapse(ref, "fail")
         if outcome.ended:
@@ -122,6 +123,15 @@ class Reaper:
                 *(ref.run_id, ref.source_id, ref.user_id),
             )
         return outcome
+
+    def _is_told(self, ref: RunRef, task: str) -> bool:
+        try:
+            return self._tell(ref, task)
+        except RedisUnavailable:
+            raise
+        except Exception:  # what a backend gives back is anything, and the run is to end
+            log.exception("the stored end of task %s can't be told%s", task, suffix(ref))
+            return False
 
     def _tell(self, ref: RunRef, task: str) -> bool:
         """Reports an end that is stored, but whose signal was lost; whether the run is over."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections import UserDict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from worker import execution as executions
 from worker.execution import Execution, enter
 from worker.heartbeat import Heartbeat
 from worker.ingest import Cancelled, cancelled, note, progress, stage, track
+from worker.outcomes import succeed
 
 USER, SOURCE = "alice", "source-1"
 DEADLINE_SECONDS = 10.0
@@ -156,13 +158,87 @@ def test_a_stage_that_the_option_lists_has_the_options_weight(bench: Bench) -> N
     assert bench.shown()["percent"] == 25
 
 
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "heavy", None, True])
+@pytest.mark.parametrize(
+    "weight", [0, -1, float("nan"), float("inf"), "heavy", None, True, 10**400]
+)
 def test_an_odd_weight_counts_as_one(bench: Bench, weight: Any) -> None:
     with stage("odd", weight):
         with stage("other"):
             pass
         bench.send()
         assert bench.shown()["percent"] == 50
+
+
+def test_numbers_too_large_for_a_float_keep_no_run_from_its_end(bench: Bench) -> None:
+    progress(10**400, 3)
+    with stage("all", parts=10**400):
+        progress(1, 10**400)
+        bench.send()
+    for _ in track(range(10**400)):
+        break
+    succeed(bench.execution, None)
+    assert bench.kinds()[-1] == "completed"
+    for event in bench.events():
+        if event["type"].endswith("progress"):
+            IngestProgress.model_validate(event["payload"])
+
+
+def test_items_whose_length_is_not_to_be_had_are_counted(bench: Bench) -> None:
+    class Lazy:
+        def __len__(self) -> int:
+            raise TypeError
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+    assert list(track(Lazy())) == [0, 1, 2]
+
+
+class Unreadable(UserDict[str, Any]):
+    """Breaks when its second item is read."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield next(super().__iter__())
+        raise RuntimeError
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Unreadable(files=3, pages=4),
+        {"files": 3, "pages": {"of": Unreadable(a=1)}},
+        {"files": 3, Unspeakable(): 4},
+        {"files": 3, "pages": {Unspeakable()}},
+        {"files": 3, "pages": {Unspeakable(), Unspeakable()}},
+    ],
+)
+def test_what_can_not_be_read_of_a_result_is_left_out(
+    bench: Bench, result: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    succeed(bench.execution, result)
+    assert bench.kinds()[-1] == "completed"
+    payload = bench.events()[-1]["payload"]
+    assert payload["files"] == 3
+    assert "pages" not in payload
+    assert "left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_stage_without_a_name_is_the_one_that_has_none(bench: Bench, name: Any) -> None:
+    with stage(name):
+        assert bench.shown()["stage"] == "work"
+
+
+def test_a_note_of_nothing_is_none(bench: Bench) -> None:
+    note("Reading")
+    note(None)  # type: ignore[arg-type]
+    bench.send()
+    assert bench.shown()["note"] is None
 
 
 def test_a_stage_that_is_entered_again_is_the_one_that_is_shown(bench: Bench) -> None:
@@ -180,6 +256,44 @@ def test_track_stops_when_the_run_is_over(bench: Bench) -> None:
                 runs.end(bench.ref)
                 bench.send()
     assert list(items) == [4, 5, 6, 7, 8, 9]  # none was taken that nobody got
+
+
+def leave(items: Iterable[int]) -> None:
+    """Leaves a loop at its third item."""
+    for item in items:
+        if item == 2:
+            break
+
+
+def counted(bench: Bench) -> tuple[int, int | None]:
+    report = bench.execution._counters["work"].report()
+    return report.done, report.total
+
+
+def test_a_track_that_was_left_makes_room_for_the_next(bench: Bench) -> None:
+    leave(track(range(10)))
+    assert counted(bench) == (2, 10)
+    leave(track(range(4)))
+    assert counted(bench) == (2, 4)
+
+
+def test_a_track_that_was_left_and_still_has_a_name_is_the_bar_until_it_is_closed(
+    bench: Bench,
+) -> None:
+    pages = track(range(10))
+    leave(pages)
+    leave(track(range(4)))
+    assert counted(bench) == (2, 10)
+    pages.close()
+    leave(track(range(4)))
+    assert counted(bench) == (2, 4)
+
+
+def test_of_tracks_within_each_other_the_outer_one_is_the_bar(bench: Bench) -> None:
+    for _ in track(range(3)):
+        leave(track(range(7)))
+        progress(5, 9)
+    assert counted(bench) == (3, 3)
 
 
 def test_a_stage_is_not_entered_when_the_run_is_over(bench: Bench) -> None:

@@ -96,6 +96,11 @@ class Lab:
         payload: dict[str, Any] = self.events()[-1]["payload"]
         return payload
 
+    def attempts(self) -> list[int | None]:
+        """How many attempts each retry says there may be."""
+        retries = [e["payload"] for e in self.events() if e["type"].endswith("retrying")]
+        return [payload["attempts"] for payload in retries]
+
 
 @pytest.fixture(scope="module", params=list(POOLS))
 def worker(request: pytest.FixtureRequest, redis_server: RunningRedis) -> Iterator[Lab]:
@@ -151,6 +156,20 @@ def test_a_retry_is_not_a_failure_and_not_queued_again(lab: Lab) -> None:
     lab.send("retry_once")
     assert lab.told() == ["queued", "started", "retrying", "started", "completed"]
     assert [e["payload"]["attempt"] for e in lab.events()] == [0, 1, 1, 2, 2]
+
+
+def test_a_retry_says_how_many_attempts_its_own_call_allows(lab: Lab) -> None:
+    # One process may have them all, and Celery keeps on the task what a call has said.
+    for number, limit in enumerate((9, None, 1), start=1):
+        lab.send("retry_within", limit=limit)
+        lab.wait_for(partial(lab.has_ended, number))
+    assert lab.attempts() == [10, 4, 2]
+
+
+def test_a_retry_that_celery_makes_says_how_many_attempts_its_options_allow(lab: Lab) -> None:
+    lab.send("retry_by_itself")
+    assert lab.told() == ["queued", "started", "retrying", "started", "failed"]
+    assert lab.attempts() == [2]
 
 
 def test_retries_that_run_out_fail_once(lab: Lab) -> None:

@@ -222,6 +222,21 @@ def test_a_failure_whose_signal_was_lost_is_told_as_what_it_was(opened: Open) ->
     assert error["message"] == "This file can't be read."
 
 
+def test_a_stored_end_that_can_not_be_told_keeps_no_run_open(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(exception: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(reapers, "describe", refuse)
+    opened.overdue("s")
+    opened.app.backend.store_result("T", ValueError("x"), "FAILURE")
+    opened.reaper.reap()
+    error = state("s").error
+    assert error is not None
+    assert error["code"] == "worker_lost"
+
+
 def test_a_step_that_an_earlier_one_keeps_from_running_is_told_as_such(opened: Open) -> None:
     ref = runs.new_run(USER, "s", "s", final="last")
     runs.accept(ref, Accepted(task="first", finals=["last"]))
