@@ -38,7 +38,7 @@ export class Chat {
     this.#askButton.addEventListener("click", () => this.#ask());
     this.#cutButton.addEventListener("click", () => this.#toggleConnection());
     this.#stopButton.addEventListener("click", () => this.#stop());
-    const kept = JSON.parse(inTab((storage) => storage.getItem(KEPT)) ?? "null");
+    const kept = keptAnswer();
     if (kept) this.#watch(kept.id, kept.question);
   }
 
@@ -148,6 +148,18 @@ export class Chat {
       if (error.name !== "Refusal") throw error;
       if (id === this.#id && !this.#ending) this.#show("live", error.message);
     }
+  }
+}
+
+// Anything may stand there: what is not an answer's id and its question is passed over.
+function keptAnswer() {
+  try {
+    const kept = JSON.parse(inTab((storage) => storage.getItem(KEPT)));
+    const isAnswer = [kept?.id, kept?.question].every((part) => part && typeof part === "string");
+    return isAnswer ? kept : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
   }
 }
 
