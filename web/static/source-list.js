@@ -51,6 +51,11 @@ class SourceRow {
     this.tick();
   }
 
+  /** The server answers again. */
+  recover() {
+    this.#action.recover();
+  }
+
   // What tells a time: how long ago it was, and when the next try comes.
   tick() {
     setText(this.#line, runLine(this.run));
@@ -72,6 +77,11 @@ export class SourceList {
   constructor(sources) {
     this.#sources = sources;
     setInterval(() => this.#rows.forEach((row) => row.tick()), TICK_MS);
+  }
+
+  /** The server answers again: what failed for want of it is shown no longer. */
+  recover() {
+    this.#rows.forEach((row) => row.recover());
   }
 
   /** Shows one run where its row is, or puts a new one in its place. */
