@@ -26,7 +26,7 @@ export function readPicker(input) {
   return named(files, [files[0]?.path.split("/")[0] ?? "the folder"], true); // empty: it has no name
 }
 
-/** The same files, one source each. */
+/** The same files, one source per file. */
 export const apart = ({ files }) => files.map((each) => named([each]));
 
 /** Named as the folder that is all there is, else as its files; where none is left, as the folders. */
