@@ -40,6 +40,18 @@ def test_what_is_kept_in_place_of_an_answer_is_passed_over(
     expect(server.page.locator("#answer")).to_be_hidden()
 
 
+def test_a_long_question_is_cut_and_told_in_full(server: ScriptedServer) -> None:
+    server.open()
+    refusal = {"success": False, "message": REFUSAL}
+    server.page.route("**/api/messages", lambda route: route.fulfill(status=422, json=refusal))
+    long = "Why does the heron wait? " * 150
+    server.page.fill("#question", long)
+    server.page.press("#question", "Enter")
+    question = server.page.locator("#answer-question")
+    expect(question).to_have_attribute("title", long.strip())
+    assert question.evaluate("(node) => node.clientHeight") < 80
+
+
 def test_a_refused_question_stands_above_its_reason_with_nothing_between(
     server: ScriptedServer,
 ) -> None:
