@@ -29,6 +29,7 @@ pytestmark = pytest.mark.browser
 
 JWT = {"AUTH_TYPE": "jwt", "JWT_SECRET_KEY": SECRET, "SSE_KEEPALIVE_SECONDS": "0.5"}
 SLOW_MS = 20_000
+SILENT = "The server can't be reached."
 ODD = "<img src=x onerror=alert(1)>"
 
 
@@ -190,10 +191,15 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(server: WebServer, pag
         expect(user_row(page, ODD)).to_have_count(1)
         expect(page.locator("#runs .run-name")).to_have_text(ODD)
         expect(page.locator("#badge")).to_contain_text("Not answering since")
+        expect(page.locator("#outage")).to_be_hidden()
         os.kill(server.pid, signal.SIGKILL)
-        said = page.locator("#runs-note")
-        expect(said).to_contain_text("not answering since", timeout=SLOW_MS)
-        expect(page.locator("#runs-note")).to_contain_text("As of")
+        unreachable = page.get_by_text(SILENT)
+        expect(page.locator("#outage")).to_have_text(SILENT, timeout=SLOW_MS)
+        for room in ("streams", "runs", "events"):
+            expect(page.locator(f"#{room}-note")).to_have_text(re.compile(r"^As of [\d:]+$"))
+        expect(unreachable).to_have_count(1)
+        expect(page.locator("#badge")).to_have_attribute("data-state", "waiting")
+        expect(page.locator("#open-runs")).to_have_attribute("data-stale", "true")
         expect(page.locator("#runs .run-name")).to_have_text(ODD)
 
 
@@ -247,10 +253,11 @@ def test_a_server_that_hangs_is_said_not_to_answer(server: WebServer, page: Page
     expect(page.locator("#no-runs")).to_be_visible()
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        expect(page.locator("#runs-note")).to_contain_text("not answering since", timeout=SLOW_MS)
+        expect(page.locator("#outage")).to_have_text(SILENT, timeout=SLOW_MS)
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    expect(page.locator("#runs-note")).to_have_text("", timeout=SLOW_MS)
+    expect(page.locator("#outage")).to_be_hidden(timeout=SLOW_MS)
+    expect(page.locator("#runs-note")).to_have_text("")
 
 
 def test_of_more_users_than_are_looked_at_no_more_is_said(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser.notices import HOST_PAGE, approval, cleared, sign_in
 from tests.browser.scripted_server import ORIGIN, Json, ScriptedServer, event, other_event, state
@@ -15,6 +15,9 @@ from tests.browser.scripted_server import ORIGIN, Json, ScriptedServer, event, o
 pytestmark = pytest.mark.browser
 
 MARKUP = "<script>window.executed = true</script><img src=x onerror=alert(1)>"
+TURNED = "\u202etxt.exe"
+SHOWS_A_TURN = """() => [document.body, document.querySelector("event-toasts").shadowRoot].some(
+    (root) => /[\\u202a-\\u202e\\u2066-\\u2069]/.test(root.textContent))"""
 END: Json = {"percent": 100, "seconds": 1.0, "files": 1, "chunks": 2}
 LISTEN = """() => {
     window.answers = [];
@@ -55,6 +58,22 @@ def test_a_question_comes_first_and_its_answer_is_handed_to_the_page(
     expect(announced(server.page)).to_contain_text("Approval needed: send_email. May I write?")
     server.page.get_by_role("button", name="Deny send_email").click()
     assert server.page.evaluate("answers") == [["deny", approval("2-0")["payload"]]]
+
+
+def test_the_heading_says_what_is_under_way_and_what_has_failed(server: ScriptedServer) -> None:
+    error = {"code": "x", "message": "Damaged.", "retryable": False}
+    server.sources = [state(status="running", percent=10)]
+    server.upload_answers = [(422, {"success": False, "message": "That is no document."})]
+    server.open()
+    heading = server.page.get_by_role("heading", level=2)
+    expect(heading.get_by_text("Ingesting 1 source")).to_be_visible()
+    document: FilePayload = {"name": "a.bin", "mimeType": "text/plain", "buffer": b"Words."}
+    server.page.set_input_files("#files", [document])
+    expect(heading.get_by_text("1 ingesting, 1 failed", exact=True)).to_be_visible()
+    server.send(approval("2-0"))
+    expect(heading.get_by_text("1 approval, 1 ingesting, 1 failed")).to_be_visible()
+    server.send(cleared("2-1", "denied"), event("3-0", "failed", percent=4, error=error))
+    expect(heading.get_by_text("2 sources failed")).to_be_visible()
 
 
 def test_an_answer_that_was_of_no_use_can_be_given_again(server: ScriptedServer) -> None:
@@ -141,6 +160,24 @@ def test_markup_is_text_wherever_it_comes_from(server: ScriptedServer, toast: Lo
     expect(toast.locator(".failure-name").first).to_have_text(MARKUP)
     expect(server.page.locator(".toast script, .toast img, main script, main img")).to_have_count(0)
     assert server.page.evaluate("window.executed === undefined")
+
+
+def test_a_name_is_read_in_the_order_in_which_it_is_spelt(
+    server: ScriptedServer, toast: Locator
+) -> None:
+    failed = [{"name": TURNED, "code": "x", "message": TURNED}] * 2
+    server.sources = [state(name=TURNED, status="running", percent=10)]
+    server.open()
+    server.send(
+        approval("2-0", tool=TURNED, message=TURNED, arguments={TURNED: TURNED}),
+        sign_in("2-1", "failed", error={"code": "x", "message": TURNED, "retryable": False}),
+        event("2-2", "failed", name=TURNED, percent=4, failed_files=failed),
+    )
+    expect(toast).to_have_count(3)
+    for shown in (".toast-name", ".source-name", ".approval-why", "dt", "dd", ".failure-name"):
+        expect(server.page.locator(shown).first).to_have_text("\ufffdtxt.exe")
+    expect(server.page.locator(".source-name")).to_have_attribute("title", "\ufffdtxt.exe")
+    assert not server.page.evaluate(SHOWS_A_TURN)
 
 
 def test_what_is_dismissed_stays_so_over_a_reload_until_its_end(

@@ -39,4 +39,7 @@ sources.watch(({ runs, run, known }) => {
 
 new Chat();
 new DropZone((source) => uploads.add(source));
-follow({ sources, toasts, badge: new Badge() });
+follow({ sources, toasts, badge: new Badge() }, () => {
+  search.recover();
+  list.recover();
+});

@@ -1,6 +1,6 @@
 /** The badge: where the client is, until when it waits, and why. Short reconnects are passed over. */
 
-import { byId, setText } from "/static/elements.js";
+import { byId, setText, setTitle } from "/static/elements.js";
 
 const QUIET_MS = 1000; // what is over sooner is nobody's business
 const TICK_MS = 250;
@@ -113,7 +113,7 @@ export class Badge {
     this.#node.dataset.state = look;
     setText(this.#text, text);
     setText(this.#why, why);
-    this.#node.title = why;
+    setTitle(this.#node, why);
     setText(this.#spoken, spoken(words));
   }
 }

@@ -1,7 +1,7 @@
 /** Questions to the user's own documents: an answer as it is written, cut, resumed, stopped. */
 
 import { ask, stopAnswer } from "/static/api.js";
-import { byId, element, icon, setText } from "/static/elements.js";
+import { byId, element, icon, setText, setTitle, spelt } from "/static/elements.js";
 import { resumeMessage } from "/static/eventstream.js";
 
 const KEPT = "eventstream.answer"; // of this tab: a reload goes on watching
@@ -38,7 +38,7 @@ export class Chat {
     this.#askButton.addEventListener("click", () => this.#ask());
     this.#cutButton.addEventListener("click", () => this.#toggleConnection());
     this.#stopButton.addEventListener("click", () => this.#stop());
-    const kept = JSON.parse(inTab((storage) => storage.getItem(KEPT)) ?? "null");
+    const kept = keptAnswer();
     if (kept) this.#watch(kept.id, kept.question);
   }
 
@@ -55,8 +55,7 @@ export class Chat {
       if (error.name !== "Refusal") throw error;
       this.#connection.abort();
       this.#clear();
-      setText(this.#title, question);
-      this.#answer.hidden = false;
+      this.#showQuestion(question);
       this.#show("failed", error.message);
     } finally {
       this.#askButton.disabled = false;
@@ -67,8 +66,7 @@ export class Chat {
     this.#id = id;
     this.#last = "";
     this.#clear();
-    setText(this.#title, question);
-    this.#answer.hidden = false;
+    this.#showQuestion(question);
     this.#show("waiting");
     this.#open();
   }
@@ -92,6 +90,12 @@ export class Chat {
     }
   }
 
+  #showQuestion(question) {
+    setText(this.#title, question);
+    setTitle(this.#title, question); // a long one is cut
+    this.#answer.hidden = false;
+  }
+
   #clear() {
     this.#text.replaceChildren();
     this.#sources.replaceChildren();
@@ -102,7 +106,7 @@ export class Chat {
   #take(event, number) {
     this.#last = number ?? "";
     if (event.type === "restart") this.#clear();
-    else if (event.type === "answer") this.#text.append(event.answer ?? "");
+    else if (event.type === "answer") this.#text.append(spelt(event.answer));
     else if (event.type === "source") this.#sources.append(sourceRow(event));
     else if (event.type === "end" || event.type === "error") this.#ending = event;
     this.#started = true;
@@ -148,6 +152,18 @@ export class Chat {
       if (error.name !== "Refusal") throw error;
       if (id === this.#id && !this.#ending) this.#show("live", error.message);
     }
+  }
+}
+
+// Anything may stand there: what is not an answer's id and its question is passed over.
+function keptAnswer() {
+  try {
+    const kept = JSON.parse(inTab((storage) => storage.getItem(KEPT)));
+    const isAnswer = [kept?.id, kept?.question].every((part) => part && typeof part === "string");
+    return isAnswer ? kept : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
   }
 }
 

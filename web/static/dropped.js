@@ -13,8 +13,8 @@ export async function readDrop(transfer) {
     dropped.map(([entry, file]) => (entry ? readEntry(entry) : [{ file, path: file.name }])),
   );
   const folders = dropped.map(([entry]) => entry).filter((entry) => entry?.isDirectory);
-  const onlyFolder = dropped.length === 1 ? folders[0] : null;
-  return named(files.flat(), onlyFolder?.name);
+  const names = folders.map(({ name }) => name);
+  return named(files.flat(), names, dropped.length === 1);
 }
 
 /** Reads a file picker; a picked folder is named in its files' relative paths. */
@@ -22,21 +22,26 @@ export function readPicker(input) {
   const files = [...input.files].map((file) => {
     return { file, path: file.webkitRelativePath || file.name };
   });
-  const folder = input.webkitdirectory ? files[0]?.path.split("/")[0] : null;
-  return named(files.filter(isVisible), folder);
+  if (!input.webkitdirectory) return named(files);
+  return named(files, [files[0]?.path.split("/")[0] ?? "the folder"], true); // empty: it has no name
 }
 
-/** The same files, each as a source of its own. */
+/** The same files, one source per file. */
 export const apart = ({ files }) => files.map((each) => named([each]));
 
-function named(files, folder) {
-  const [first, ...others] = files;
-  const more = others.length > 0 ? ` and ${others.length} more` : "";
-  return { name: folder ?? `${first?.file.name}${more}`, files };
+/** Named as the folder that is all there is, else as its files; where none is left, as the folders. */
+function named(found, folders = [], isOneFolder = false) {
+  const files = found.filter(isMeant);
+  const names = files.length > 0 ? files.map(({ file }) => file.name) : folders;
+  return { name: (isOneFolder && folders[0]) || listed(names), files };
 }
 
-// .DS_Store and the like come along with every folder, and nobody means them.
-const isVisible = ({ file }) => !file.name.startsWith(".");
+const listed = ([first, ...others]) =>
+  others.length > 0 ? `${first} and ${others.length} more` : first;
+
+// .DS_Store and the like come along with every folder, and nobody means them. A hidden file that is
+// picked by itself is meant.
+const isMeant = ({ path }) => !/\/\./.test(path);
 
 async function readEntry(entry) {
   if (entry.isFile) {
@@ -44,7 +49,7 @@ async function readEntry(entry) {
     return [{ file, path: entry.fullPath.replace(/^\//, "") }];
   }
   const children = await readFolder(entry.createReader());
-  return (await Promise.all(children.map(readEntry))).flat().filter(isVisible);
+  return (await Promise.all(children.map(readEntry))).flat();
 }
 
 async function readFolder(reader) {

@@ -44,8 +44,8 @@ export class DropZone {
   }
 
   #take(source) {
-    if (source.files.length === 0) return;
-    const sources = this.#separate.checked ? apart(source) : [source];
+    const isSplit = this.#separate.checked && source.files.length > 0;
+    const sources = isSplit ? apart(source) : [source];
     sources.forEach((each) => this.#onSource(each));
   }
 }

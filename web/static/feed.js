@@ -8,8 +8,9 @@ import { connect } from "/static/eventstream.js";
  * @param {import("/static/event-toasts/sources.js").Sources} shown.sources
  * @param {import("/static/event-toasts.js").EventToasts} shown.toasts
  * @param {import("/static/badge.js").Badge} shown.badge
+ * @param {() => void} onLive the server answers, again or for the first time
  */
-export function follow({ sources, toasts, badge }) {
+export function follow({ sources, toasts, badge }, onLive) {
   connect({
     snapshotFirst: true,
     onSnapshot(snapshot, truncation) {
@@ -20,6 +21,9 @@ export function follow({ sources, toasts, badge }) {
       sources.apply(event);
       toasts.take(event);
     },
-    onState: (state) => badge.follow(state),
+    onState(state) {
+      badge.follow(state);
+      if (state.state === "live") onLive();
+    },
   });
 }

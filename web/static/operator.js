@@ -34,11 +34,22 @@ function paint() {
   byId("readings").hidden = Boolean(refusal) || nothingYet;
   if (refusal) showRefusal(refusal);
   else showState();
+  const shared = sharedTrouble();
+  byId("outage").hidden = !shared;
+  setText(byId("outage"), shared);
   for (const [name, reading] of all) {
-    const note = byId(`${name}-note`);
-    note.dataset.stale = String(reading.silentSince > 0);
-    setText(note, standing(name, reading));
+    const isStale = String(reading.silentSince > 0);
+    for (const shown of document.querySelectorAll(`[data-reading="${name}"]`)) {
+      shown.dataset.stale = isStale;
+    }
+    setText(byId(`${name}-note`), standing(name, reading, shared));
   }
+}
+
+/** The sentence with which more than one reading fails: it is said once, above them all. */
+function sharedTrouble() {
+  const said = all.map(([, { trouble }]) => trouble?.message).filter(Boolean);
+  return said.find((message, place) => said.indexOf(message) < place) ?? "";
 }
 
 function showRefusal({ status, message }) {
@@ -50,7 +61,7 @@ function showRefusal({ status, message }) {
 function showState() {
   const silent = all.map(([, reading]) => reading.silentSince).filter((since) => since > 0);
   if (silent.length === 0) showBadge("live", "Live");
-  else showBadge("reconnecting", `Not answering since ${timeOfDay(Math.min(...silent))}`);
+  else showBadge("waiting", `Not answering since ${timeOfDay(Math.min(...silent))}`);
 }
 
 function showBadge(state, text) {
@@ -58,8 +69,9 @@ function showBadge(state, text) {
   setText(byId("badge").querySelector(".badge-text"), text);
 }
 
-function standing(name, { asOf, silentSince, trouble }) {
+function standing(name, { asOf, silentSince, trouble }, shared) {
   if (silentSince > 0) {
+    if (trouble.message === shared) return asOf ? `As of ${timeOfDay(asOf)}` : "Not read yet";
     const shown = asOf ? `As of ${timeOfDay(asOf)}, not answering since` : "Not answering since";
     return `${shown} ${timeOfDay(silentSince)}. ${trouble.message}`;
   }

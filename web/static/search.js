@@ -12,6 +12,7 @@ export class Search {
   #hits = byId("hits");
   #timer = 0;
   #running = new AbortController();
+  #failure = null; // the Refusal that is shown in place of hits
 
   constructor() {
     this.#query.addEventListener("input", () => this.#soon());
@@ -23,6 +24,11 @@ export class Search {
   /** Searches again, where there is something to search: more may be found now. */
   refresh() {
     if (this.#query.value.trim()) this.#search();
+  }
+
+  /** The server answers again: what failed for want of it is tried once more. */
+  recover() {
+    if (this.#failure?.passing) this.#search();
   }
 
   #soon() {
@@ -48,15 +54,21 @@ export class Search {
     clearTimeout(this.#timer);
     this.#running.abort();
     const { signal } = (this.#running = new AbortController());
+    this.#failure = null;
     const query = this.#query.value.trim();
     if (!query) return this.#showIdle();
     try {
       const hits = await search(query, signal);
       if (!signal.aborted) this.#show(query, hits);
     } catch (error) {
-      if (error.name === "Refusal") this.#showNote("failed", "The search failed", error.message);
+      if (error.name === "Refusal") this.#fail(error);
       else if (error.name !== "AbortError") throw error;
     }
+  }
+
+  #fail(refusal) {
+    this.#failure = refusal;
+    this.#showNote("failed", "The search failed", refusal.message);
   }
 
   #showIdle() {

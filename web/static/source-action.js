@@ -12,6 +12,7 @@ export class SourceAction {
   refusal = element("p", { class: "source-refusal", role: "status" });
   #run = null;
   #busy = false;
+  #mayPass = false; // what was refused
 
   constructor() {
     this.button.addEventListener("click", () => this.#ask());
@@ -27,6 +28,11 @@ export class SourceAction {
     this.button.setAttribute("aria-label", `${label}: ${run.name}`);
   }
 
+  /** The server answers again: a refusal for want of it says nothing any more. */
+  recover() {
+    if (this.#mayPass) setText(this.refusal, "");
+  }
+
   get #action() {
     return hasEnded(this.#run) ? REINGEST : CANCEL;
   }
@@ -40,6 +46,7 @@ export class SourceAction {
       await this.#action.ask(this.#run.source_id);
     } catch (error) {
       if (error.name !== "Refusal") throw error;
+      this.#mayPass = error.passing;
       setText(this.refusal, error.message);
     } finally {
       this.#setBusy(false);

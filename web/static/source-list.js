@@ -1,7 +1,7 @@
 /** The list of sources on the page: name, state, results and when, newest first. */
 
 import { SourceAction } from "/static/source-action.js";
-import { byId, element, icon, setIcon, setText } from "/static/elements.js";
+import { byId, element, icon, setIcon, setText, setTitle } from "/static/elements.js";
 import { Failures } from "/static/event-toasts/failures.js";
 import { ProgressBar } from "/static/event-toasts/progress.js";
 import { hasEnded } from "/static/event-toasts/runs.js";
@@ -41,7 +41,7 @@ class SourceRow {
     this.node.dataset.source = run.source_id;
     setIcon(this.#icon, status);
     setText(this.#name, run.name);
-    this.#name.title = run.name;
+    setTitle(this.#name, run.name);
     setText(this.#chip, status === "running" ? `${run.percent}%` : label(status));
     this.#failures.show(run);
     this.#action.show(run);
@@ -49,6 +49,11 @@ class SourceRow {
     this.#bar.node.hidden = hasEnded(run);
     this.#bar.ingested(run.percent);
     this.tick();
+  }
+
+  /** The server answers again. */
+  recover() {
+    this.#action.recover();
   }
 
   // What tells a time: how long ago it was, and when the next try comes.
@@ -72,6 +77,11 @@ export class SourceList {
   constructor(sources) {
     this.#sources = sources;
     setInterval(() => this.#rows.forEach((row) => row.tick()), TICK_MS);
+  }
+
+  /** The server answers again: what failed for want of it is shown no longer. */
+  recover() {
+    this.#rows.forEach((row) => row.recover());
   }
 
   /** Shows one run where its row is, or puts a new one in its place. */

@@ -10,7 +10,7 @@ class Upload {
   sent = 0;
   sourceId = null;
   runId = null;
-  error = null; // a Refusal
+  error = null; // a Refusal, or the like of one
   key = newKey();
   abandon = new AbortController();
 
@@ -36,16 +36,17 @@ export class Uploads {
    */
   add(source) {
     const upload = new Upload(source);
+    if (upload.files.length === 0) return this.#refuseEmpty(upload);
     this.#queue.push(upload);
-    this.#onChange(upload);
+    this.#become(upload, "waiting");
     this.#sendNext();
   }
 
   /** Sends a failed upload again; its key keeps the server from taking it twice. */
   retry(upload) {
     upload.sent = 0;
-    this.#become(upload, "waiting");
     this.#queue.push(upload);
+    this.#become(upload, "waiting");
     this.#sendNext();
   }
 
@@ -55,6 +56,11 @@ export class Uploads {
     upload.abandon.abort();
     this.#become(upload, "aborted");
     this.#sendNext();
+  }
+
+  #refuseEmpty(upload) {
+    upload.error = { message: `Nothing to ingest in ${upload.name}.`, passing: false };
+    this.#become(upload, "failed");
   }
 
   #sendNext() {
@@ -92,9 +98,14 @@ export class Uploads {
 
   #become(upload, phase) {
     upload.phase = phase;
+    if (this.#queue.length > 0) addEventListener("beforeunload", askFirst);
+    else removeEventListener("beforeunload", askFirst);
     this.#onChange(upload);
   }
 }
+
+// The browser asks in its own words whether to leave: what is on its way would be lost.
+const askFirst = (event) => event.preventDefault();
 
 // crypto.randomUUID is missing on a page that came over plain HTTP from another host.
 function newKey() {

@@ -1,6 +1,6 @@
 /** One row of the card: an agent asks whether it may run a tool, and with what. */
 
-import { element } from "../elements.js";
+import { element, setText } from "../elements.js";
 import { Row } from "./row.js";
 import { lapse } from "./words.js";
 
@@ -63,10 +63,10 @@ export class ApprovalRow extends Row {
     this.closeSays("Dismiss the question about");
     this.#approve.setAttribute("aria-label", `Approve ${tool}`);
     this.#deny.setAttribute("aria-label", `Deny ${tool}`);
-    this.#why.textContent = message ?? "";
+    setText(this.#why, message);
     this.#why.hidden = !message;
     this.#arguments.replaceChildren(...Object.entries(given ?? {}).flatMap(argument));
-    this.#refusal.textContent = refusal;
+    setText(this.#refusal, refusal);
     this.#refusal.hidden = !refusal;
     this.#setBusy(false);
     this.tick();

@@ -138,18 +138,26 @@ function summary(rows) {
   const asking = rows.filter(({ kind, over }) => kind === "question" && !over).length;
   const runs = rows.filter(({ kind }) => kind === "run");
   const busy = runs.filter((row) => !row.over).length;
-  if (asking > 0) {
-    return busy > 0
-      ? `${count(asking, "approval")}, ${busy} ingesting`
-      : `${count(asking, "approval")} needed`;
+  const failed = runs.filter(hasFailed).length;
+  if (asking > 0 && busy + failed === 0) return `${count(asking, "approval")} needed`;
+  if (busy > 0 && asking + failed === 0) return `Ingesting ${count(busy, "source")}`;
+  if (asking + busy > 0) {
+    return [
+      asking > 0 && count(asking, "approval"),
+      busy > 0 && `${busy} ingesting`,
+      failed > 0 && `${failed} failed`,
+    ]
+      .filter(Boolean)
+      .join(", ");
   }
-  if (busy > 0) return `Ingesting ${count(busy, "source")}`;
   return runs.length > 0 ? ending(runs) : count(rows.length, "notification");
 }
 
+const hasFailed = (row) => row.node.dataset.status === "failed";
+
 /** How it went: `3 sources finished`, `1 source failed`, `2 of 3 sources failed`. */
 function ending(rows) {
-  const failed = rows.filter((row) => row.node.dataset.status === "failed").length;
+  const failed = rows.filter(hasFailed).length;
   const all = count(rows.length, "source");
   if (failed === 0) return `${all} finished`;
   return failed === rows.length ? `${all} failed` : `${failed} of ${all} failed`;

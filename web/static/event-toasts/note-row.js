@@ -1,6 +1,6 @@
 /** Rows of the card that only tell: how a sign-in went, and what a template of the page's shows. */
 
-import { element } from "../elements.js";
+import { element, setText } from "../elements.js";
 import { Row } from "./row.js";
 import { signInLine } from "./words.js";
 
@@ -68,7 +68,7 @@ export class TemplateRow extends Row {
 function filled(template, event) {
   const content = document.importNode(template.content, true);
   for (const node of content.querySelectorAll("[data-field]")) {
-    node.textContent = asText(valueAt(event, node.dataset.field));
+    setText(node, asText(valueAt(event, node.dataset.field)));
   }
   return content;
 }

@@ -1,6 +1,6 @@
 /** What every row of the card has: an icon, a name, a line under it, and a way to dismiss it. */
 
-import { element, icon, setIcon, setText } from "../elements.js";
+import { element, icon, setIcon, setText, setTitle } from "../elements.js";
 
 export class Row {
   kind = "note"; // or "run", or "question"
@@ -34,7 +34,7 @@ export class Row {
 
   setName(name) {
     setText(this.#name, name);
-    this.#name.title = name;
+    setTitle(this.#name, name);
   }
 
   /** Takes a status's icon and colours, and says where it stands. */

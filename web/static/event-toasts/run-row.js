@@ -48,7 +48,7 @@ export class RunRow extends Row {
   /** Whether this upload may have become a run, before the server's answer has said so. */
   mayBe(run) {
     if (this.run || !this.upload || this.upload.sourceId) return false;
-    return ["uploading", "handing over"].includes(this.upload.phase) && this.name === run.name;
+    return ["uploading", "handing over"].includes(this.upload.phase) && this.upload.name === run.name;
   }
 
   /** Shows an upload that isn't a run yet. */

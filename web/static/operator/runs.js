@@ -1,6 +1,6 @@
 /** The table of open runs, by state and in pages; each can be cancelled. */
 
-import { byId, element, setText } from "/static/elements.js";
+import { byId, element, setText, setTitle } from "/static/elements.js";
 import { confirm } from "/static/operator/confirm.js";
 import { ask } from "/static/operator/readings.js";
 import { cell, headCell, Rows, tableRow } from "/static/operator/rows.js";
@@ -42,7 +42,7 @@ class RunRow {
     this.node.dataset.run = run.run_id;
     this.node.dataset.status = run.status;
     setText(this.#name, run.name);
-    this.#name.title = `${run.name}\nsource ${run.source_id}\nrun ${run.run_id}`;
+    setTitle(this.#name, `${run.name}\nsource ${run.source_id}\nrun ${run.run_id}`);
     setText(this.#owner, run.user_id);
     setText(this.#state, label(run.status));
     this.#state.dataset.look = LOOKS[run.status] ?? "plain";
@@ -54,7 +54,7 @@ class RunRow {
     const of = run.attempts ? ` of ${run.attempts}` : "";
     setText(this.#attempt, run.attempt === 0 ? "–" : `${run.attempt}${of}`);
     setText(this.#worker, worker(run));
-    this.#worker.title = run.worker ?? "";
+    setTitle(this.#worker, run.worker);
     this.#worker.dataset.gone = String(run.at_work === 0);
     setText(this.#accepted, age(run.accepted_at));
     this.#accepted.title = new Date(run.accepted_at).toLocaleString("en");

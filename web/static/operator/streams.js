@@ -1,6 +1,6 @@
 /** The table of users with open streams; each unfolds into its streams, which can be ended. */
 
-import { byId, element, setText } from "/static/elements.js";
+import { byId, element, setText, setTitle } from "/static/elements.js";
 import { confirm } from "/static/operator/confirm.js";
 import { ask } from "/static/operator/readings.js";
 import { cell, headCell, Rows, tableRow } from "/static/operator/rows.js";
@@ -70,7 +70,7 @@ class StreamRow {
     this.stream = stream;
     this.node.dataset.connection = stream.id;
     setText(this.#name, agent(stream.user_agent));
-    this.#name.title = stream.user_agent;
+    setTitle(this.#name, stream.user_agent);
     const what = stream.message_id ? "an answer" : "events";
     setText(this.#from, [what, stream.address].filter(Boolean).join(" · "));
     setText(this.#position, stream.cursor);
