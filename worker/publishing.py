@@ -104,12 +104,23 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
         chord_after, group = following({"group": body[0][0]}, {"chord": chord})
         after, ids = [*chord_after, *after], set(task_ids(chord))
     owner = owner or owner_of_chord(sender, embed, after)
-    if running is not None and owner in (None, (running.user_id, running.source_id)):
+    if running is not None and _stays(running, request, owner, ids):
         role = _role_within(running, request, ids, sender, owner is not None or bool(ends(after)))
         return running, role, False
     if owner is None:
         return None, "", False
     return _accepted(owner, ends(after) or [headers["id"]], group, headers), "", True
+
+
+def _stays(running: RunRef, request: Any, owner: tuple[str, str] | None, ids: set[str]) -> bool:
+    """Whether a task is in the run of the one at work, which publishes it.
+
+    One of another source is too where it is in that one's place, or where Celery sends it next and
+    the run waits for it: a chain is one run, and so is a chord.
+    """
+    if owner in (None, (running.user_id, running.source_id)) or _replaces(request):
+        return True
+    return _role_of(request) == "" and bool(ids & _following(request))
 
 
 def _is_followed(embed: Mapping[str, Any]) -> bool:
@@ -124,8 +135,7 @@ def _role_within(
     What Celery itself sends next, or in the place of the running task, has the running one's. It
     may be untracked, if something tracked comes after it.
     """
-    header = request.headers[HEADER]
-    role = str(header.get(BODY, "") if request.task == UNLOCK else header.get(ROLE, ""))
+    role = _role_of(request)
     if not (_replaces(request) or ids & _following(request)):
         role = CARRIED
     if role == CARRIED:
@@ -134,6 +144,12 @@ def _role_within(
     if role == "" and not (is_tracked or running.final in ids or _replaces(request)):
         return ASIDE
     return role
+
+
+def _role_of(request: Any) -> str:
+    """The role of the running task; of one that unlocks a chord, of the body that it sends."""
+    header = request.headers[HEADER]
+    return str(header.get(BODY, "") if request.task == UNLOCK else header.get(ROLE, ""))
 
 
 def _replaces(request: Any) -> bool:
