@@ -61,10 +61,14 @@ def tell_wrong(task: Any) -> None:
 def arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The user and the source that a tracked task's call names; None for what it doesn't."""
     try:
-        given = _signature(task.run).bind_partial(*args, **kwargs).arguments
+        call = _signature(task.run).bind_partial(*args, **kwargs)
     except TypeError:
         return None, None
-    return given.get(option(task)["user"]), given.get(option(task)["source"])
+    user, source = option(task)["user"], option(task)["source"]
+    if not {user, source} <= set(call.arguments):
+        call.apply_defaults()
+    given = {**call.kwargs, **call.arguments}
+    return given.get(user), given.get(source)
 
 
 def _given(task: Any) -> Any:

@@ -109,3 +109,35 @@ def test_a_wrong_option_of_a_task_that_is_declared_late_is_said_by_its_first_cal
     for _ in range(2):
         app.tasks["late"].delay("alice", "s")
     assert ["task late is not tracked" in line for line in said(caplog)] == [True]
+
+
+def by_default(source_id: str, user_id: str = "alice") -> None: ...
+
+
+def by_any_name(**more: Any) -> None: ...
+
+
+def by_a_rest(url: str, *rest: str, source_id: str = "s", **kwargs: Any) -> None: ...
+
+
+def by_position(user_id: str, source_id: str, /, **more: Any) -> None: ...
+
+
+CALLS: dict[str, tuple[Any, list[str], dict[str, str], tuple[str | None, str | None]]] = {
+    "a default": (by_default, ["s"], {}, ("alice", "s")),
+    "a default that is overruled": (by_default, ["s"], {"user_id": "bob"}, ("bob", "s")),
+    "any names": (by_any_name, [], {"user_id": "bob", "source_id": "s"}, ("bob", "s")),
+    "any names, one missing": (by_any_name, [], {"source_id": "s"}, (None, "s")),
+    "both": (by_a_rest, ["u", "more"], {"user_id": "bob"}, ("bob", "s")),
+    "positions": (by_position, ["bob", "s"], {}, ("bob", "s")),
+    "a wrong call": (by_default, ["s", "alice", "?"], {}, (None, None)),
+}
+
+
+@pytest.mark.parametrize("case", list(CALLS))
+def test_a_calls_user_and_source_are_found_wherever_its_signature_takes_them(
+    app: Celery, case: str
+) -> None:
+    body, args, kwargs, found = CALLS[case]
+    declare(app, "called", RIGHT, body)
+    assert option.arguments(app.tasks["called"], args, kwargs) == found
