@@ -25,6 +25,7 @@ from worker.execution import UNNAMED_STAGE
 from worker.lifecycle import install
 from worker.option import option
 from worker.owners import application, task_named
+from worker.publishing import PROTOCOL
 from worker.sending import NOT_SENT
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ def start_ingest(
         TypeError: the canvas is no signature, an id none of the types above, or `name` or `unit`
             no text. Nothing was started.
         ValueError: the canvas has no tasks, or `chunks`, `map` or `starmap`, whose inner calls
-            Celery tells nobody of; or an id is empty. Nothing was started.
+            Celery tells nobody of; or an id is empty, or `task_protocol` is not 2. Nothing was
+            started.
         RunInProgress: `exclusive`, and a run of the source is open. Nothing was started.
         RedisUnavailable: the run can't be accepted. Nothing was published.
         kombu.exceptions.OperationalError: the broker can't be reached; the run has ended as failed,
@@ -150,8 +152,10 @@ def _checked(canvas: object) -> Signature:
     return whole
 
 
-def _check(canvas: Canvas) -> None:
+def _check(canvas: Signature) -> None:
     """Raises ValueError where a canvas can't be a run."""
+    if canvas.app.conf.task_protocol != 2:
+        raise ValueError(f"no run can be started: {PROTOCOL}")
     if next(iter(parts(canvas)), None) is None:
         raise ValueError("the canvas has no tasks")
     for signature in tree(canvas, linked=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -15,6 +17,9 @@ from worker.canvas import UNLOCK, following, task_ids
 from worker.execution import current
 from worker.owners import ends, owner_of, owner_of_chord
 
+log = logging.getLogger(__name__)
+
+PROTOCOL = "that needs Celery's message protocol 2, and its setting task_protocol is another"
 ROLE = "role"  # in the header, beside the run
 CARRIED = "carried"  # of a task that is none of our business, and only takes the run along
 ASIDE = "aside"  # of a task that the run may end without
@@ -32,6 +37,10 @@ def run_in(headers: Any) -> tuple[RunRef | None, str]:
 
 def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """before_task_publish: names the run in the message, and makes it exist if it is new."""
+    if isinstance(body, Mapping):
+        if HEADER in headers or owner_of(sender, (body["args"], body["kwargs"]), {}, is_sure=False):
+            _say_protocol()
+        return
     ref, role = run_in(headers)
     is_told = False
     if ref is None:
@@ -45,13 +54,19 @@ def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> Non
         _tell(ref, headers)
 
 
-def on_published(sender: str, headers: dict[str, Any], **_: Any) -> None:
+@cache
+def _say_protocol() -> None:
+    """Says it once: a message of protocol 1 has its task's id elsewhere, and is read otherwise."""
+    log.error("no task is tracked here: %s", PROTOCOL)
+
+
+def on_published(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """after_task_publish: a task's next message is on the way.
 
     Not said before: a worker that is killed in between gets the task's last message again, and
     must still run it.
     """
-    ref, role = run_in(headers)
+    ref, role = run_in(headers) if not isinstance(body, Mapping) else (None, "")
     if ref is not None and _counts(sender, role) and _is_again(headers):
         _tell(ref, headers)
 

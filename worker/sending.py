@@ -60,7 +60,12 @@ def _telling_sender(send: Callable[..., Any]) -> Callable[..., Any]:
 
 def _not_sent(headers: Mapping[str, Any]) -> None:
     ref, role = run_in(headers)
-    if ref is None or headers.get("retries") or headers.get("replaced_task_nesting"):
+    if (
+        ref is None
+        or "id" not in headers
+        or headers.get("retries")
+        or headers.get("replaced_task_nesting")
+    ):
         return  # what fails to publish its own next attempt says so itself
     task = headers["id"]
     submit(ref, Passed(task=task) if role else Failed(task=task, error=NOT_SENT))

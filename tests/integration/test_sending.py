@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from shared import keys
+from worker import publishing
 from worker.lifecycle import install
+from worker.pipeline import start_ingest
 
 NOWHERE = "redis://127.0.0.1:1/0"
 INGEST = {"user": "user_id", "source": "source_id"}
@@ -68,3 +71,28 @@ def test_a_message_that_can_not_be_published_is_told_whatever_the_application_di
         app.tasks["tracked"].delay("alice", "s")
     assert told(client, "alice") == ["queued", "failed"]
     assert before is not touch_queues or "documents" in app.amqp.queues
+
+
+def test_with_message_protocol_1_tracked_tasks_are_refused_once_and_others_left_alone(
+    app: Celery, client: redis.Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.conf.update(broker_url=redis_url, task_protocol=1)
+    install(app)
+    publishing._say_protocol.cache_clear()
+    by_call: Any = {"eventstream": {"user": "alice", "source": "s"}}
+    app.tasks["plain"].delay()
+    assert errors(caplog) == []
+    for _ in range(2):
+        app.tasks["tracked"].delay("alice", "s")
+        app.tasks["plain"].apply_async(headers=by_call)
+    with pytest.raises(ValueError, match="message protocol 2"):
+        start_ingest(app.tasks["plain"].si(), user_id="alice", source_id="s")
+    assert errors(caplog) == [
+        "no task is tracked here: that needs Celery's message protocol 2, and its setting "
+        "task_protocol is another"
+    ]
+    assert (told(client, "alice"), client.llen("celery")) == ([], 5)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
