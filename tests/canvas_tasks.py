@@ -100,6 +100,21 @@ def replaces(self: Any, user_id: str, source_id: str, label: str, by: str) -> No
     raise self.replace(canvases[by])
 
 
+@shared_task(base=Task, bind=True, name="canvas.hands_over", ingest=INGEST)
+def hands_over(self: Any, user_id: str, source_id: str, label: str, by: str) -> None:
+    """Tracked, and puts tasks of other sources in its own place."""
+    ran(source_id, label)
+    one, two, three = (step.si(user_id, f"{source_id}-{n}", f"{label}{n}") for n in (1, 2, 3))
+    canvases = {
+        "task": one,
+        "chain": chain(one, two),
+        "chain of one source": chain(one, one.clone()),
+        "group": group(one, two),
+        "chord": chord([one, chain(two, two.clone())], three),
+    }
+    raise self.replace(canvases[by])
+
+
 @shared_task(base=Task, bind=True, name="canvas.dies", ingest=INGEST, max_retries=2)
 def dies(self: Any, user_id: str, source_id: str, label: str, by: str) -> dict[str, str]:
     """Tracked; its process is killed when its next message is about to be published."""

@@ -26,12 +26,13 @@ _HERE = "eventstream_execution"  # on a task's request: its gate has been passed
 
 
 def gate_all(sender: Celery, **_: Any) -> None:
-    """Puts the start gate before every task that the application knows."""
-    for task in sender.tasks.values():
-        if option.option(task):
-            option.check(task)
+    """Puts the start gate before every task of the application, and says what options are wrong."""
+    tasks = list(sender.tasks.values())
+    for task in tasks:
         if not getattr(type(task).before_start, "is_gate", False):
             _gate(type(task))
+    for task in tasks:
+        option.tell_wrong(task)
 
 
 def _gate(task_class: Any) -> None:

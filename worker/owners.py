@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from celery import Celery, _state
 
 from shared.runs import HEADER
 from worker.canvas import IN_ONE_TASK, UNLOCK, Canvas, finals, options_of, parts
-from worker.option import option
+from worker.option import arguments, option, tell_wrong
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +57,9 @@ def owner_of(
     if isinstance(told, Mapping):
         owner = (told.get("user"), told.get("source"))
     elif option(task):
-        owner = _arguments(task, body[0], body[1])
+        owner = arguments(task, body[0], body[1])
     else:
+        tell_wrong(task)
         if sender in IN_ONE_TASK and option(task_named(_inner(body))):
             log.error("%s of %s is not tracked: use a group", sender, _inner(body))
         return None
@@ -87,17 +86,6 @@ def owner_of_chord(
         if owner := owner_of(str(part.get("task")), body, told, is_sure=False):
             return owner
     return None
-
-
-def _arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    try:
-        given = _signature(task.run).bind_partial(*args, **kwargs).arguments
-    except TypeError:
-        return None, None
-    return given.get(option(task)["user"]), given.get(option(task)["source"])
-
-
-_signature = lru_cache(maxsize=1024)(inspect.signature)  # reading one takes longer than using it
 
 
 def _inner(body: Any) -> str:

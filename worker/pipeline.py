@@ -8,9 +8,10 @@ that does not exist.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
@@ -24,6 +25,7 @@ from worker.execution import UNNAMED_STAGE
 from worker.lifecycle import install
 from worker.option import option
 from worker.owners import application, task_named
+from worker.publishing import PROTOCOL
 from worker.sending import NOT_SENT
 
 log = logging.getLogger(__name__)
@@ -49,10 +51,10 @@ class StartedRun:
 
 
 def start_ingest(
-    canvas: Signature | Mapping[str, Any],
+    canvas: Signature | dict[str, Any],
     *,
-    user_id: str,
-    source_id: str,
+    user_id: str | int | UUID,
+    source_id: str | int | UUID,
     name: str | None = None,
     unit: str | None = None,
     exclusive: bool = False,
@@ -71,20 +73,25 @@ def start_ingest(
         exclusive: leave an open run of the source alone, and refuse this one.
 
     Raises:
+        TypeError: the canvas is no signature, an id none of the types above, or `name` or `unit`
+            no text. Nothing was started.
         ValueError: the canvas has no tasks, or `chunks`, `map` or `starmap`, whose inner calls
-            Celery tells nobody of; or an id is empty. Nothing was started.
+            Celery tells nobody of; or an id is empty, or `task_protocol` is not 2. Nothing was
+            started.
         RunInProgress: `exclusive`, and a run of the source is open. Nothing was started.
         RedisUnavailable: the run can't be accepted. Nothing was published.
         kombu.exceptions.OperationalError: the broker can't be reached; the run has ended as failed,
             with the code `not_sent`. As with any other error that Celery raises here.
     """
-    whole = copied(canvas)
-    _check(whole, user_id, source_id)
+    user, source = _id("user_id", user_id), _id("source_id", source_id)
+    title = _text("name", name) or source
+    unit = _text("unit", unit)
+    whole = _checked(canvas)
     install(whole.app)
     tasks = list(parts(whole, linked=True))
     ends = finals(whole, lambda part: True)
     final = ends[0] if len(ends) == 1 else MANY
-    ref = new_run(user_id, source_id, name or source_id, final=final)
+    ref = new_run(user, source, title, final=final)
     plan = _plan(tasks)
     outcome = accept(ref, Accepted(finals=ends, stages=plan, unit=unit, exclusive=exclusive))
     if outcome.verdict == "running":
@@ -118,10 +125,37 @@ def cancel(run_id: str) -> bool:
     return outcome.ended
 
 
-def _check(canvas: Canvas, user_id: str, source_id: str) -> None:
+def _id(name: str, value: object) -> str:
+    """An id as text, as events and messages hold it."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, UUID)):
+        raise TypeError(f"{name} is {value!r}: it takes a str, an int or a UUID")
+    if value == "":
+        raise ValueError(f"{name} is empty: a run needs a user_id and a source_id")
+    return str(value)
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}: it takes a str")
+    return value
+
+
+def _checked(canvas: object) -> Signature:
+    """A canvas of its own that can be a run; else TypeError or ValueError."""
+    if not isinstance(canvas, dict) or not isinstance(canvas.get("task"), str):
+        raise TypeError(
+            "the canvas has to be a signature, such as task.s(...) or a chain, group or chord of "
+            f"them; this is a {type(canvas).__name__}"
+        )
+    whole = copied(canvas)
+    _check(whole)
+    return whole
+
+
+def _check(canvas: Signature) -> None:
     """Raises ValueError where a canvas can't be a run."""
-    if not user_id or not source_id:
-        raise ValueError("a run needs a user_id and a source_id")
+    if canvas.app.conf.task_protocol != 2:
+        raise ValueError(f"no run can be started: {PROTOCOL}")
     if next(iter(parts(canvas)), None) is None:
         raise ValueError("the canvas has no tasks")
     for signature in tree(canvas, linked=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -15,6 +17,9 @@ from worker.canvas import UNLOCK, following, task_ids
 from worker.execution import current
 from worker.owners import ends, owner_of, owner_of_chord
 
+log = logging.getLogger(__name__)
+
+PROTOCOL = "that needs Celery's message protocol 2, and its setting task_protocol is another"
 ROLE = "role"  # in the header, beside the run
 CARRIED = "carried"  # of a task that is none of our business, and only takes the run along
 ASIDE = "aside"  # of a task that the run may end without
@@ -32,6 +37,10 @@ def run_in(headers: Any) -> tuple[RunRef | None, str]:
 
 def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """before_task_publish: names the run in the message, and makes it exist if it is new."""
+    if isinstance(body, Mapping):
+        if HEADER in headers or owner_of(sender, (body["args"], body["kwargs"]), {}, is_sure=False):
+            _say_protocol()
+        return
     ref, role = run_in(headers)
     is_told = False
     if ref is None:
@@ -45,13 +54,19 @@ def on_publish(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> Non
         _tell(ref, headers)
 
 
-def on_published(sender: str, headers: dict[str, Any], **_: Any) -> None:
+@cache
+def _say_protocol() -> None:
+    """Says it once: a message of protocol 1 has its task's id elsewhere, and is read otherwise."""
+    log.error("no task is tracked here: %s", PROTOCOL)
+
+
+def on_published(sender: str, body: Any, headers: dict[str, Any], **_: Any) -> None:
     """after_task_publish: a task's next message is on the way.
 
     Not said before: a worker that is killed in between gets the task's last message again, and
     must still run it.
     """
-    ref, role = run_in(headers)
+    ref, role = run_in(headers) if not isinstance(body, Mapping) else (None, "")
     if ref is not None and _counts(sender, role) and _is_again(headers):
         _tell(ref, headers)
 
@@ -104,12 +119,23 @@ def _join(sender: str, body: Any, headers: dict[str, Any]) -> tuple[RunRef | Non
         chord_after, group = following({"group": body[0][0]}, {"chord": chord})
         after, ids = [*chord_after, *after], set(task_ids(chord))
     owner = owner or owner_of_chord(sender, embed, after)
-    if running is not None and owner in (None, (running.user_id, running.source_id)):
+    if running is not None and _stays(running, request, owner, ids):
         role = _role_within(running, request, ids, sender, owner is not None or bool(ends(after)))
         return running, role, False
     if owner is None:
         return None, "", False
     return _accepted(owner, ends(after) or [headers["id"]], group, headers), "", True
+
+
+def _stays(running: RunRef, request: Any, owner: tuple[str, str] | None, ids: set[str]) -> bool:
+    """Whether a task is in the run of the one at work, which publishes it.
+
+    One of another source is too where it is in that one's place, or where Celery sends it next and
+    the run waits for it: a chain is one run, and so is a chord.
+    """
+    if owner in (None, (running.user_id, running.source_id)) or _replaces(request):
+        return True
+    return _role_of(request) == "" and bool(ids & _following(request))
 
 
 def _is_followed(embed: Mapping[str, Any]) -> bool:
@@ -124,8 +150,7 @@ def _role_within(
     What Celery itself sends next, or in the place of the running task, has the running one's. It
     may be untracked, if something tracked comes after it.
     """
-    header = request.headers[HEADER]
-    role = str(header.get(BODY, "") if request.task == UNLOCK else header.get(ROLE, ""))
+    role = _role_of(request)
     if not (_replaces(request) or ids & _following(request)):
         role = CARRIED
     if role == CARRIED:
@@ -134,6 +159,12 @@ def _role_within(
     if role == "" and not (is_tracked or running.final in ids or _replaces(request)):
         return ASIDE
     return role
+
+
+def _role_of(request: Any) -> str:
+    """The role of the running task; of one that unlocks a chord, of the body that it sends."""
+    header = request.headers[HEADER]
+    return str(header.get(BODY, "") if request.task == UNLOCK else header.get(ROLE, ""))
 
 
 def _replaces(request: Any) -> bool:

@@ -336,6 +336,41 @@ def test_tasks_with_the_option_make_one_run_of_a_canvas(lab: CanvasLab, shape: s
     assert sorted(lab.ran()) == (list(labels) or ["b", "r", "r1", "r2", "r3"])
 
 
+@pytest.mark.parametrize("by", ["task", "chain", "chain of one source", "group", "chord"])
+@pytest.mark.parametrize("place", ["alone", "in a chain", "in a pipeline"])
+def test_tasks_of_other_sources_in_a_tasks_place_stay_in_its_run(
+    lab: CanvasLab, by: str, place: str
+) -> None:
+    one = lab.tracked("hands_over", "r", by=by)
+    match place:
+        case "alone":
+            one.delay()
+        case "in a chain":
+            chain(one, lab.step("b")).delay()
+        case _:
+            lab.start(group(one, lab.plain("b")))
+    assert lab.told() == WHOLE
+    assert {e["scope"]["id"] for e in lab.events()} == {lab.source}
+    assert sorted(lab.ran()) == (["r"] if place == "alone" else ["b", "r"])
+    others = [lab.client.llen(f"ran:{lab.source}-{n}") for n in (1, 2, 3)]
+    within = {"task": [1, 0, 0], "chain of one source": [2, 0, 0], "chord": [1, 2, 1]}
+    assert others == within.get(by, [1, 1, 0])
+
+
+def test_a_chain_over_two_sources_is_one_run(lab: CanvasLab) -> None:
+    step = lab.app.tasks["canvas.step"]
+    chain(lab.step("a"), step.si(lab.user, f"{lab.source}-2", "b")).delay()
+    assert lab.told() == WHOLE
+    assert lab.last["label"] == "b"
+
+
+def test_a_task_of_another_source_that_is_only_linked_is_a_run_of_its_own(lab: CanvasLab) -> None:
+    other = lab.app.tasks["canvas.step"].si(lab.user, f"{lab.source}-2", "b")
+    lab.step("a").apply_async(link=other)
+    lab.wait_for(lambda: lab.kinds().count("completed") == 2)
+    assert {e["scope"]["id"] for e in lab.events()} == {lab.source, f"{lab.source}-2"}
+
+
 def test_a_group_of_a_chord_and_a_task_is_one_run(lab: CanvasLab) -> None:
     group(chord([lab.step("a"), lab.step("b")], lab.step("c")), lab.step("d")).delay()
     lab.wait_for(lambda: len(lab.ran()) == 4)

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import redis
@@ -122,9 +123,44 @@ def test_a_canvas_that_can_not_be_a_run_is_refused_before_anything_is_known(
     ):
         with pytest.raises(ValueError, match=words):
             lab.start(canvas)
-    with pytest.raises(ValueError, match="source_id"):
-        start_ingest(lab.plain("a"), user_id="alice", source_id="")
     assert lab.client.dbsize() == 0
+
+
+@pytest.mark.parametrize("name", ["user_id", "source_id"])
+@pytest.mark.parametrize("given", [None, b"s", "", ["s"], True, 1.5])
+def test_an_id_that_is_none_is_refused_before_anything_is_known(
+    lab: CanvasLab, name: str, given: Any
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=name):
+        start_ingest(lab.plain("a"), **{**WHO, name: given}, name="n")
+    assert lab.client.dbsize() == 0
+
+
+@pytest.mark.parametrize("name", ["name", "unit"])
+def test_so_is_a_name_that_is_no_text(lab: CanvasLab, name: str) -> None:
+    more: dict[str, Any] = {name: 5}
+    with pytest.raises(TypeError, match=f"{name} is 5"):
+        lab.start(lab.plain("a"), **more)
+    assert lab.client.dbsize() == 0
+
+
+def test_so_is_what_is_no_signature(lab: CanvasLab) -> None:
+    not_one: list[Any] = [[lab.plain("a")], lab.app.tasks["canvas.plain"], None, "canvas.plain", {}]
+    for canvas in not_one:
+        with pytest.raises(TypeError, match=f"this is a {type(canvas).__name__}"):
+            lab.start(canvas)
+    assert lab.client.dbsize() == 0
+
+
+@pytest.mark.parametrize("given", [5, 0, UUID(int=7)])
+def test_ids_that_are_numbers_are_told_as_text(lab: CanvasLab, given: int | UUID) -> None:
+    lab.user = lab.source = str(given)
+    with worker(lab, processes=1):
+        plain = lab.plain("a")
+        start_ingest(plain, user_id=given, source_id=given, name="n")
+        assert lab.told() == ["queued", "started", "completed"]
+    assert lab.events()[-1]["scope"]["id"] == str(given)
+    assert lab.ran() == ["a"]
 
 
 def test_what_can_not_be_published_has_failed_and_says_so(
