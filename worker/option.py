@@ -64,7 +64,8 @@ def arguments(task: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
         call = _signature(task.run).bind_partial(*args, **kwargs)
     except TypeError:
         return None, None
-    user, source = option(task)["user"], option(task)["source"]
+    chosen = option(task)
+    user, source = chosen["user"], chosen["source"]
     if not {user, source} <= set(call.arguments):
         call.apply_defaults()
     given = {**call.kwargs, **call.arguments}
@@ -103,7 +104,8 @@ def _missing(task: Any) -> str:
         return ""
     if any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
         return ""
-    names = [option(task)[name] for name in ("user", "source")]
+    chosen = option(task)
+    names = [chosen[name] for name in ("user", "source")]
     return next((f"the task has no argument {n!r}" for n in names if n not in parameters), "")
 
 
